@@ -1,0 +1,1 @@
+"""The storage of pannier that lives in memory."""

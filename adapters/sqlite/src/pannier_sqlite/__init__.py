@@ -1,0 +1,1 @@
+"""The storage of pannier that is one SQLite file."""
