@@ -1,0 +1,163 @@
+"""
+The project's checks, each of them a nox session.
+
+`nox` runs what a change must pass: every session on this Python, and the tests and the conformance of the embedded
+storages on every other Python found on the machine. `nox --list` says what each one is for.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import nox
+
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
+PYTHONS = sorted({"3.11", "3.12", "3.13", "3.14", HERE}, key=lambda version: int(version.partition(".")[2]))
+ELSEWHERE = [python for python in PYTHONS if python != HERE]
+
+APART = ("tests/saboteurs", "tests/engine/simulation", "tests/packaging")  # each has a session of its own
+EMBEDDED = {
+    "memory": "memory://{namespace}",
+    "sqlite": "sqlite:///{tmp}/jobs.db",
+}
+SERVERS = {
+    "postgres": "PANNIER_TEST_POSTGRESQL_URL",
+    "mongo": "PANNIER_TEST_MONGODB_URL",
+}
+STORAGES = [nox.param(storage, id=storage) for storage in (*EMBEDDED, *SERVERS)]
+
+nox.needs_version = ">=2025.5.1"
+nox.options.default_venv_backend = "uv"
+nox.options.reuse_venv = "yes"
+nox.options.download_python = "never"
+nox.options.error_on_missing_interpreters = False
+nox.options.sessions = [
+    "lint",
+    "types",
+    f"tests-{HERE}",
+    *(f"conformance-{HERE}({storage})" for storage in (*EMBEDDED, *SERVERS)),
+    "saboteurs",
+    "simulation",
+    "torture",
+    "packaging",
+    "docs",
+    *(f"tests-{python}" for python in ELSEWHERE),
+    *(f"conformance-{python}({storage})" for python in ELSEWHERE for storage in EMBEDDED),
+]
+
+
+def show_pyenv_pythons() -> None:
+    """Let nox find the Pythons that pyenv has installed but keeps out of sight, unless the user chose some himself."""
+    if not shutil.which("pyenv"):
+        return
+    listed = subprocess.run(
+        ["pyenv", "versions", "--bare", "--skip-aliases"], capture_output=True, text=True, check=False
+    )
+    installed = [version for version in listed.stdout.split() if version.rpartition(".")[0] in PYTHONS]
+    installed.sort(key=lambda version: not version.startswith(f"{HERE}."))
+    if installed:
+        os.environ.setdefault("PYENV_VERSION", ":".join(installed))
+
+
+def install(session: nox.Session, *groups: str) -> None:
+    """Make the session's environment: the workspace's packages, editable, and the dependency groups named."""
+    session.run_install(
+        "uv",
+        "sync",
+        "--quiet",
+        "--no-default-groups",
+        *(f"--group={group}" for group in groups),
+        f"--python={session.virtualenv.location}",
+        env={"UV_PROJECT_ENVIRONMENT": session.virtualenv.location},
+    )
+
+
+show_pyenv_pythons()
+
+
+@nox.session(tags=["quick"])
+def lint(session: nox.Session) -> None:
+    """Check style, format, the direction of imports, spelling and the changelog's fragments."""
+    install(session, "lint")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("lint-imports")
+    session.run("codespell")
+    session.run("towncrier", "build", "--draft", "--version=next", silent=True)
+
+
+@nox.session(tags=["quick"])
+def types(session: nox.Session) -> None:
+    """Check all types with mypy, and what users' checkers infer from the public API with pyright, too."""
+    install(session, "types")
+    session.run("mypy")
+    session.run("pyright")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the tests of the parts, on one Python: `nox -s tests-3.13 -- -k lease`."""
+    install(session, "test")
+    session.run("pytest", *(f"--ignore={folder}" for folder in APART), *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+@nox.parametrize("storage", STORAGES)
+def conformance(session: nox.Session, storage: str) -> None:
+    """Hold one storage to every rule of the contract: `nox -s 'conformance-3.13(sqlite)'`."""
+    install(session, "test")
+    url = EMBEDDED.get(storage) or os.environ.get(SERVERS[storage])
+    if url is None:
+        session.skip(f"no server to test {storage} on: set {SERVERS[storage]}")
+    session.run("pytest", "--pyargs", "pannier_testing.conformance", "--pannier-storage", url, *session.posargs)
+
+
+@nox.session
+def saboteurs(session: nox.Session) -> None:
+    """See the conformance suite catch every storage that is wrong on purpose, and pass every one that is right."""
+    install(session, "test")
+    session.run("pytest", "tests/saboteurs", *session.posargs)
+
+
+@nox.session
+def simulation(session: nox.Session) -> None:
+    """Run the worker's parts on virtual time, through orders of events that real time seldom shows."""
+    install(session, "test")
+    session.run("pytest", "tests/engine/simulation", *session.posargs)
+
+
+@nox.session
+def torture(session: nox.Session) -> None:
+    """Kill, freeze and starve real worker processes, then hold the outcome against a journal of what they did."""
+    install(session, "test")
+    session.run("python", "-m", "pannier_testing.torture", *session.posargs)
+
+
+@nox.session
+def packaging(session: nox.Session) -> None:
+    """Build the wheels, use them in a clean environment, and look at what the repository may not hold."""
+    install(session, "test")
+    session.run("pytest", "tests/packaging", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation, any warning an error, and run its code blocks."""
+    install(session, "docs")
+    session.run("sphinx-build", "-W", "-n", "-q", "-b", "html", "docs", "docs/_build/html")
+    session.run("pytest", "docs", *session.posargs)
+
+
+@nox.session
+def links(session: nox.Session) -> None:
+    """Visit the documentation's external links. Needs the network, so it is not among the default sessions."""
+    install(session, "docs")
+    session.run("sphinx-build", "-q", "-b", "linkcheck", "docs", "docs/_build/links")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure the storages and the worker against bare drivers. Takes a while, and wants the machine for itself."""
+    install(session, "bench")
+    session.run("python", "-m", "benchmarks", *session.posargs)
