@@ -1,0 +1,620 @@
+"""
+The values that cross the seam between pannier and a storage. All are frozen and validate themselves when made (level V
+of the rules: R13, R80, R106), so that neither the engine nor a storage checks them again.
+
+`JobRecord` is the job itself. `Claim`, `Settlement` and `StaleJobs` are what a storage is asked; `Claimed`, `Purged`
+and `StoredResult` are what it answers. All datetimes are aware and in UTC after construction.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from math import isfinite
+from types import NoneType
+from typing import Final, TypeAlias, Union
+from uuid import UUID
+
+from attrs import Factory, field, frozen
+
+from pannier.instants import utc
+
+Json: TypeAlias = Union[None, bool, int, float, str, list["Json"], dict[str, "Json"]]
+
+PRIORITIES: Final = range(-100, 101)
+"""Every priority, lowest first. Higher ones are claimed first (R26)."""
+
+KEPT_ERRORS: Final = 10
+"""How many of a job's errors are kept, the latest ones (R54)."""
+
+MESSAGE_BYTES: Final = 4 * 1024
+TRACEBACK_BYTES: Final = 16 * 1024
+
+
+class JobStatus(StrEnum):
+    """Where a job is in its life. The arrows between the states are the functions of `pannier.transitions`."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing but a requeue or a purge can touch the job any more."""
+        return self in COMPLETE
+
+
+COMPLETE: Final = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED})
+"""The statuses that end a job."""
+
+
+class Cancellation(StrEnum):
+    """What became of a request to cancel (R60-R63)."""
+
+    CANCELLED = "cancelled"
+    ALREADY_COMPLETE = "already_complete"
+    NOT_FOUND = "not_found"
+
+
+class Requeue(StrEnum):
+    """What became of a request to requeue (R78)."""
+
+    REQUEUED = "requeued"
+    NOT_COMPLETE = "not_complete"
+    ALREADY_SUCCEEDED = "already_succeeded"
+    NOT_FOUND = "not_found"
+
+
+class NoticeKind(StrEnum):
+    """What a push hint speaks of. MISSED: reconnected, or a change that can't be named: look for yourself (R124)."""
+
+    QUEUED = "queued"
+    CANCELLED = "cancelled"
+    FINISHED = "finished"
+    MISSED = "missed"
+
+
+_SCALARS: Final = frozenset({NoneType, bool, int, str})
+
+
+@frozen
+class Payload:
+    """
+    A command, result or progress as a codec wrote it: a JSON tree or bytes, and the name of the encoding.
+
+    `Payload(None)` is a value; `None` where a `Payload` may stand means that there is no value (R68).
+
+    Attributes:
+        data: A tree of None, bool, int, finite float, str, list and dict with str keys, or bytes.
+        encoding: What the codec chain wrote, such as "json", "json+v2" or "json+zstd+aes:k3".
+
+    Raises:
+        TypeError: *data* is no such tree. ValueError: it holds a NaN or an infinity (R104).
+    """
+
+    data: Json | bytes
+    encoding: str = "json"
+
+    def __attrs_post_init__(self) -> None:
+        if type(self.encoding) is not str or not self.encoding:
+            raise TypeError(f"encoding must be a non-empty str, not {self.encoding!r}")
+        if type(self.data) is not bytes:
+            _check_json(self.data)
+
+
+@frozen
+class Lease:
+    """
+    The right to write one attempt of a job: its tracking id and the fencing token of the claim that gave it.
+
+    Attributes:
+        tracking_id: The job.
+        fence: At least 1. Every claim and every requeue of the job raises it; 0 is "never claimed", never a lease.
+    """
+
+    tracking_id: UUID
+    fence: int
+
+    def __attrs_post_init__(self) -> None:
+        if type(self.tracking_id) is not UUID or type(self.fence) is not int:
+            _require(self.tracking_id, UUID, "tracking_id")
+            _require_int(self.fence, "fence")
+        if self.fence < 1:
+            raise ValueError(f"fence must be at least 1, not {self.fence}")
+
+
+@frozen(kw_only=True)
+class JobError:
+    """
+    How one attempt failed. Texts are made storable: NUL and lone surrogates are escaped, what is too long is cut (R54).
+
+    Attributes:
+        attempt: The number of the attempt, from 1.
+        at: When it failed.
+        kind: The qualified name of the exception's type. Never used to look a class up.
+        message: At most 4 KiB of UTF-8.
+        traceback: At most 16 KiB of UTF-8; its end is kept, since the fault stands there.
+    """
+
+    attempt: int
+    at: datetime
+    kind: str
+    message: str
+    traceback: str = ""
+
+    def __attrs_post_init__(self) -> None:
+        _require_int(self.attempt, "attempt")
+        for name in ("kind", "message", "traceback"):
+            _require(getattr(self, name), str, name)
+        object.__setattr__(self, "at", utc(self.at, "at"))
+        object.__setattr__(self, "kind", _cut_end(_escape(self.kind), MESSAGE_BYTES))
+        object.__setattr__(self, "message", _cut_end(_escape(self.message), MESSAGE_BYTES))
+        object.__setattr__(self, "traceback", _cut_start(_escape(self.traceback), TRACEBACK_BYTES))
+
+
+# No slots: transitions copy a record's __dict__ instead of running 19 fields through __init__ and its checks again.
+@frozen(kw_only=True, slots=False)
+class JobRecord:
+    """
+    One job, as it is stored. The caller sets the first nine fields; the rest is written by storages only.
+
+    Attributes:
+        tracking_id: Names the job for ever; chosen by the caller.
+        queue_id: The stable name of the command's queue, 1 to 255 characters.
+        command: The encoded command.
+        execute_after: When the job may start first. Only a requeue changes it.
+        expire_on: From this instant on it is never started (half-open); None: never expires.
+        created_at: When it was made. Nothing is decided by it.
+        priority: -100 to 100, higher first.
+        idempotency_key: At most one job of the queue has this key; blank is the same as None (R13).
+        metadata: What the application keeps beside the job: tenant, trace, tags.
+        status: See `JobStatus`.
+        attempt: +1 at each claim; Release gives it back, Retry takes `lapses` off it, a requeue sets it to 0.
+        lapses: Claims in a row whose lease lapsed; kept by Release, 0 after any other settlement.
+        fence: +1 at each claim and each requeue; never lowered.
+        dequeue_after: The one instant that decides when the job may be claimed: `execute_after` of a new job, the end
+            of the lease of a running one, the retry time of a failed attempt.
+        worker_id: Who claimed it last; None while it waits.
+        progress: What the handler reported last; cleared by success and requeue.
+        result: Set only with SUCCEEDED.
+        errors: The last 10, oldest first.
+        finished_at: Set if and only if the job is complete.
+    """
+
+    tracking_id: UUID
+    queue_id: str
+    command: Payload
+    execute_after: datetime
+    expire_on: datetime | None
+    created_at: datetime
+    priority: int = 0
+    idempotency_key: str | None = None
+    metadata: Mapping[str, str] = field(factory=dict[str, str])
+    status: JobStatus = JobStatus.PENDING
+    attempt: int = 0
+    lapses: int = 0
+    fence: int = 0
+    dequeue_after: datetime = field(default=Factory(lambda job: job.execute_after, takes_self=True))
+    worker_id: str | None = None
+    progress: Payload | None = None
+    result: Payload | None = None
+    errors: tuple[JobError, ...] = ()
+    finished_at: datetime | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if not _is_plain(self):
+            _normalise(self)
+
+    @property
+    def lease(self) -> Lease:
+        """The lease of the claim that returned this record. Only meaningful while it is RUNNING."""
+        return Lease(self.tracking_id, self.fence)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the job has ended (`finished_at` is set)."""
+        return self.finished_at is not None
+
+
+@frozen
+class Demand:
+    """
+    What a claim asks of one queue.
+
+    Attributes:
+        queue_ids: The queue's name and its aliases, each once; they share the limit.
+        limit: How many jobs at most. 0 takes nothing, but counts for `Claimed.next_due`.
+    """
+
+    queue_ids: tuple[str, ...]
+    limit: int
+
+    def __attrs_post_init__(self) -> None:
+        _require(self.queue_ids, tuple, "queue_ids")
+        if not self.queue_ids:
+            raise ValueError("queue_ids must name at least one queue")
+        for queue_id in self.queue_ids:
+            _require_text(queue_id, "queue_ids")
+        _require_int(self.limit, "limit")
+        if self.limit < 0:
+            raise ValueError(f"limit must be at least 0, not {self.limit}")
+
+
+@frozen(kw_only=True)
+class Claim:
+    """
+    One worker's wish for jobs, over all of its queues.
+
+    Attributes:
+        demands: No queue id stands in two of them, or twice in one.
+        worker_id: Who asks; stored with each job that it gets.
+        now: The instant by which everything is decided; a storage reads no clock of its own (R83).
+        lease_for: How long the leases last; more than 0.
+        look_ahead: How far into the future `Claimed.next_due` need look; at least 0.
+    """
+
+    demands: tuple[Demand, ...]
+    worker_id: str
+    now: datetime
+    lease_for: timedelta
+    look_ahead: timedelta
+
+    def __attrs_post_init__(self) -> None:
+        _require(self.demands, tuple, "demands")
+        seen: set[str] = set()
+        for demand in self.demands:
+            _require(demand, Demand, "demands")
+            for queue_id in demand.queue_ids:
+                if queue_id in seen:
+                    raise ValueError(f"demands name the queue {queue_id!r} twice")
+                seen.add(queue_id)
+        _require_text(self.worker_id, "worker_id")
+        _require_duration(self.lease_for, "lease_for")
+        _require(self.look_ahead, timedelta, "look_ahead")
+        if self.look_ahead < timedelta(0):
+            raise ValueError(f"look_ahead must be at least 0, not {self.look_ahead}")
+        if self.now.__class__ is not datetime or self.now.tzinfo is not UTC:
+            object.__setattr__(self, "now", utc(self.now, "now"))
+
+
+@frozen
+class Unreadable:
+    """A job that was leased like any other, but whose stored form can't be read (R56). Settle it as `Failed`."""
+
+    lease: Lease
+    queue_id: str
+    reason: str
+
+
+@frozen(kw_only=True)
+class Claimed:
+    """
+    What a claim took.
+
+    Attributes:
+        jobs: Leased to the claimer, in no promised order.
+        unreadable: Leased too, and stopped none of the others.
+        next_due: No job of the asked queues that this claim did not return becomes claimable before it; at or before
+            the claim's `now`: ask again; None: nothing within `look_ahead` (R121).
+    """
+
+    jobs: tuple[JobRecord, ...]
+    unreadable: tuple[Unreadable, ...] = ()
+    next_due: datetime | None
+
+
+@frozen
+class Succeeded:
+    """The attempt succeeded. `result` None: the command has none, or it is not kept."""
+
+    result: Payload | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if self.result is not None:
+            _require(self.result, Payload, "result")
+
+
+@frozen
+class Retry:
+    """The attempt failed; try again at `at`. At or after the job's `expire_on` it is applied as `Failed` (R58)."""
+
+    at: datetime
+    error: JobError
+
+    def __attrs_post_init__(self) -> None:
+        _require(self.error, JobError, "error")
+        object.__setattr__(self, "at", utc(self.at, "at"))
+
+
+@frozen
+class Failed:
+    """The attempt failed for good. The job is kept, can be inspected and requeued (R55)."""
+
+    error: JobError
+
+    def __attrs_post_init__(self) -> None:
+        _require(self.error, JobError, "error")
+
+
+@frozen
+class Release:
+    """The attempt is given back unused: pending again at once, in its old place, not counted (R59)."""
+
+
+Outcome: TypeAlias = Succeeded | Retry | Failed | Release
+
+
+@frozen
+class Settlement:
+    """What became of one attempt."""
+
+    lease: Lease
+    outcome: Outcome
+
+    def __attrs_post_init__(self) -> None:
+        if type(self.lease) is not Lease:
+            _require(self.lease, Lease, "lease")
+        if not isinstance(self.outcome, Succeeded | Retry | Failed | Release):
+            raise TypeError(f"outcome must be Succeeded, Retry, Failed or Release, not {type(self.outcome).__name__}")
+
+
+@frozen(kw_only=True)
+class StaleJobs:
+    """
+    What a purge step ends and deletes.
+
+    Attributes:
+        now: The instant by which everything is decided.
+        keep: For each complete status how long such jobs are kept, counted from `finished_at`; a status that is
+            absent is kept for ever (R72).
+        queue_ids: Only these queues; None: all.
+        limit: At most so many are marked EXPIRED and at most so many deleted; at least 1.
+    """
+
+    now: datetime
+    keep: Mapping[JobStatus, timedelta]
+    queue_ids: frozenset[str] | None = None
+    limit: int = 1000
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "now", utc(self.now, "now"))
+        _require(self.keep, Mapping, "keep")
+        for status, age in self.keep.items():
+            if status not in COMPLETE:
+                raise ValueError(f"keep names {status!r}; only a complete status has a retention")
+            _require(age, timedelta, f"keep[{status!r}]")
+            if age < timedelta(0):
+                raise ValueError(f"keep[{status!r}] must be at least 0, not {age}")
+        object.__setattr__(self, "keep", {JobStatus(status): age for status, age in self.keep.items()})
+        _check_queue_ids(self.queue_ids)
+        _require_int(self.limit, "limit")
+        if self.limit < 1:
+            raise ValueError(f"limit must be at least 1, not {self.limit}")
+
+
+@frozen
+class Purged:
+    """How many jobs a purge step marked EXPIRED and how many it deleted, exactly (R74)."""
+
+    expired: int
+    deleted: int
+
+
+@frozen(kw_only=True)
+class StoredResult:
+    """A job's status and values, without its command: what a tracker asks for again and again."""
+
+    status: JobStatus
+    progress: Payload | None
+    result: Payload | None
+    errors: tuple[JobError, ...]
+
+
+@frozen(kw_only=True)
+class JobFilter:
+    """
+    Which jobs to find or count: those that meet every condition given.
+
+    Attributes:
+        queue_ids: In one of these queues; None: any. An empty set matches nothing.
+        statuses: In one of these; None: any. An empty set matches nothing.
+        metadata: Having each of these entries.
+    """
+
+    queue_ids: frozenset[str] | None = None
+    statuses: frozenset[JobStatus] | None = None
+    metadata: Mapping[str, str] = field(factory=dict[str, str])
+
+    def __attrs_post_init__(self) -> None:
+        _check_queue_ids(self.queue_ids)
+        if self.statuses is not None:
+            _require(self.statuses, frozenset, "statuses")
+            object.__setattr__(self, "statuses", frozenset(map(JobStatus, self.statuses)))
+        object.__setattr__(self, "metadata", _plain_metadata(self.metadata))
+
+
+@frozen
+class JobPage:
+    """One page of a listing. `cursor` continues it; None: there is no more."""
+
+    jobs: tuple[JobRecord, ...]
+    cursor: str | None
+
+
+@frozen
+class Notice:
+    """A push hint. Correctness never needs one (R124)."""
+
+    kind: NoticeKind
+    queue_id: str
+    tracking_id: UUID | None = None
+
+
+def _is_plain(job: JobRecord) -> bool:
+    """Whether every field already has exactly the type and zone that `_normalise` would give it. One pass, 0.7 us."""
+    return (
+        type(job.tracking_id) is UUID
+        and type(job.queue_id) is str
+        and 0 < len(job.queue_id) <= 255
+        and type(job.command) is Payload
+        and job.execute_after.__class__ is datetime
+        and job.execute_after.tzinfo is UTC
+        and job.dequeue_after.__class__ is datetime
+        and job.dequeue_after.tzinfo is UTC
+        and job.created_at.__class__ is datetime
+        and job.created_at.tzinfo is UTC
+        and job.expire_on.__class__ is datetime
+        and job.expire_on is not None
+        and job.expire_on.tzinfo is UTC
+        and job.execute_after < job.expire_on
+        and type(job.priority) is int
+        and -100 <= job.priority <= 100
+        and job.idempotency_key is None
+        and type(job.metadata) is dict
+        and not job.metadata
+        and type(job.status) is JobStatus
+        and job.finished_at is None
+        and job.progress is None
+        and job.result is None
+        and not job.errors
+        and type(job.attempt) is int
+        and type(job.lapses) is int
+        and type(job.fence) is int
+        and (job.worker_id is None or type(job.worker_id) is str)
+    )
+
+
+def _normalise(job: JobRecord) -> None:
+    """Check every field of *job*, and bring datetimes, key and metadata into their one form."""
+    _require(job.tracking_id, UUID, "tracking_id")
+    _require_text(job.queue_id, "queue_id")
+    if len(job.queue_id) > 255:
+        raise ValueError(f"queue_id must have at most 255 characters, not {len(job.queue_id)}")
+    _require(job.command, Payload, "command")
+    for name in ("execute_after", "created_at", "dequeue_after"):
+        object.__setattr__(job, name, utc(getattr(job, name), name))
+    for name in ("expire_on", "finished_at"):
+        if getattr(job, name) is not None:
+            object.__setattr__(job, name, utc(getattr(job, name), name))
+    if job.expire_on is not None and job.expire_on <= job.execute_after:
+        raise ValueError(
+            f"expire_on ({job.expire_on.isoformat()}) must lie after execute_after ({job.execute_after.isoformat()})"
+        )
+    for name in ("priority", "attempt", "lapses", "fence"):
+        _require_int(getattr(job, name), name)
+    if job.priority not in PRIORITIES:
+        raise ValueError(f"priority must be from -100 to 100, not {job.priority}")
+    if min(job.attempt, job.lapses, job.fence) < 0:
+        raise ValueError("attempt, lapses and fence must be at least 0")
+    if job.idempotency_key is not None:
+        _require(job.idempotency_key, str, "idempotency_key")
+        if not job.idempotency_key.strip():
+            object.__setattr__(job, "idempotency_key", None)
+    object.__setattr__(job, "metadata", _plain_metadata(job.metadata))
+    _require(job.status, JobStatus, "status")
+    if (job.finished_at is not None) is not job.status.is_complete:
+        raise ValueError(f"finished_at must be set if and only if the job is complete, which {job.status!r} decides")
+    if job.worker_id is not None:
+        _require(job.worker_id, str, "worker_id")
+    for name in ("progress", "result"):
+        if getattr(job, name) is not None:
+            _require(getattr(job, name), Payload, name)
+    _require(job.errors, tuple, "errors")
+    for error in job.errors:
+        _require(error, JobError, "errors")
+
+
+def _check_json(data: Json) -> None:
+    """
+    Refuse what JSON can't hold exactly.
+
+    Walks with a stack of its own, so that depth is no danger, and enters each container once, so that cycles end (they
+    are refused by whoever writes the tree out).
+    """
+    if type(data) in _SCALARS:
+        return
+    waiting: list[object] = [data]
+    entered: set[int] = set()
+    while waiting:
+        node = waiting.pop()
+        kind = type(node)
+        if kind is float:
+            if not isfinite(node):  # type: ignore[arg-type]  # kind says that it is a float
+                raise ValueError(f"data holds {node!r}, which JSON can't hold; encode it in another way")
+            continue
+        if kind is not dict and kind is not list:
+            if kind in _SCALARS:
+                continue
+            raise TypeError(f"data holds a {kind.__name__}, which is no JSON value; let the codec unstructure it")
+        if id(node) in entered:
+            continue
+        entered.add(id(node))
+        if isinstance(node, dict):
+            for key in node:
+                if type(key) is not str:
+                    raise TypeError(f"data holds a dict key of type {type(key).__name__}; JSON keys are str")
+            waiting.extend(child for child in node.values() if type(child) not in _SCALARS)
+        elif isinstance(node, list):
+            waiting.extend(child for child in node if type(child) not in _SCALARS)
+
+
+def _require(value: object, kind: type, name: str) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
+
+
+def _require_int(value: object, name: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+
+
+def _require_text(value: object, name: str) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a str, not {type(value).__name__}")
+    if not value:
+        raise ValueError(f"{name} must not be empty")
+
+
+def _require_duration(value: object, name: str) -> None:
+    if not isinstance(value, timedelta):
+        raise TypeError(f"{name} must be a timedelta, not {type(value).__name__}")
+    if value <= timedelta(0):
+        raise ValueError(f"{name} must be more than 0, not {value}")
+
+
+def _check_queue_ids(queue_ids: frozenset[str] | None) -> None:
+    if queue_ids is None:
+        return
+    _require(queue_ids, frozenset, "queue_ids")
+    for queue_id in queue_ids:
+        _require_text(queue_id, "queue_ids")
+
+
+def _plain_metadata(metadata: object) -> dict[str, str]:
+    if not isinstance(metadata, Mapping):
+        raise TypeError(f"metadata must be a mapping, not {type(metadata).__name__}")
+    for key, value in metadata.items():
+        _require(key, str, "metadata keys")
+        _require(value, str, f"metadata[{key!r}]")
+    return dict(metadata)
+
+
+def _escape(text: str) -> str:
+    """Write NUL and lone surrogates as escapes: some engines refuse the one, UTF-8 the other."""
+    if text.isascii():
+        return text.replace("\0", "\\x00")
+    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\x00")
+
+
+def _cut_end(text: str, limit: int) -> str:
+    """Keep the start of *text*, at most *limit* bytes of UTF-8."""
+    encoded = text.encode()
+    return text if len(encoded) <= limit else encoded[: limit - 3].decode("utf-8", "ignore") + "..."
+
+
+def _cut_start(text: str, limit: int) -> str:
+    """Keep the end of *text*, at most *limit* bytes of UTF-8."""
+    encoded = text.encode()
+    return text if len(encoded) <= limit else "..." + encoded[3 - limit :].decode("utf-8", "ignore")

@@ -1,0 +1,208 @@
+"""
+The state machine of a job: one pure function a transition, guards included. Nothing here reads a clock.
+
+A storage that keeps records applies these under a lock (the memory adapter does); one that speaks SQL or BSON says the
+same in its own language, and the conformance suite compares the two. Refusals are return values.
+"""
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import assert_never
+
+from attrs import frozen
+
+from pannier.records import (
+    KEPT_ERRORS,
+    Cancellation,
+    Failed,
+    JobError,
+    JobRecord,
+    JobStatus,
+    Lease,
+    Outcome,
+    Payload,
+    Release,
+    Requeue,
+    Retry,
+    Settlement,
+    StaleJobs,
+    Succeeded,
+)
+
+
+class Verdict(StrEnum):
+    """What a settlement meets: it is applied, it was applied before, or its lease no longer stands."""
+
+    APPLIED = "applied"
+    REPEATED = "repeated"
+    REFUSED = "refused"
+
+
+@frozen
+class Settled:
+    """A settlement's verdict and the record after it; unchanged unless APPLIED."""
+
+    verdict: Verdict
+    job: JobRecord
+
+
+def is_leased(job: JobRecord, now: datetime) -> bool:
+    """Whether a live lease holds *job*: half-open, the lease's end is outside."""
+    return job.status is JobStatus.RUNNING and now < job.dequeue_after
+
+
+def is_claimable(job: JobRecord, now: datetime) -> bool:
+    """Whether a claim at *now* may take *job* (R19, R21, R37)."""
+    return job.finished_at is None and job.dequeue_after <= now and (job.expire_on is None or now < job.expire_on)
+
+
+def is_expirable(job: JobRecord, now: datetime) -> bool:
+    """Whether a purge at *now* marks *job* EXPIRED (R72, R73). Never at the same instant claimable."""
+    return job.finished_at is None and job.expire_on is not None and job.expire_on <= now and not is_leased(job, now)
+
+
+def is_over(job: JobRecord, stale: StaleJobs) -> bool:
+    """Whether the retention of the complete *job* has run out (R72)."""
+    keep = stale.keep.get(job.status)
+    return job.finished_at is not None and keep is not None and job.finished_at <= stale.now - keep
+
+
+def holds(job: JobRecord, lease: Lease) -> bool:
+    """Whether *lease* is the current one of *job*. A lapsed lease still counts until somebody ends it (R40)."""
+    return job.status is JobStatus.RUNNING and job.fence == lease.fence
+
+
+def claim(job: JobRecord, *, worker_id: str, now: datetime, lease_for: timedelta) -> JobRecord:
+    """Lease a claimable *job*; a lapsed lease that is taken over counts as a lapse (R33, R38)."""
+    return _changed(
+        job,
+        status=JobStatus.RUNNING,
+        attempt=job.attempt + 1,
+        lapses=job.lapses + (job.status is JobStatus.RUNNING),
+        fence=job.fence + 1,
+        dequeue_after=now + lease_for,
+        worker_id=worker_id,
+    )
+
+
+def renew(job: JobRecord, *, now: datetime, lease_for: timedelta) -> JobRecord:
+    """Move the end of the lease to `now + lease_for`, also where that is earlier (R39)."""
+    return _changed(job, dequeue_after=now + lease_for)
+
+
+def settle(job: JobRecord, settlement: Settlement, *, now: datetime) -> Settled:
+    """
+    Apply *settlement* to *job*, if its lease stands (R40-R43, R50, R51).
+
+    A settlement that finds its own effect (same fence, the status that it leads to) is REPEATED: its first answer was
+    lost. Payloads are not compared, and Retry and Release are not told apart.
+    """
+    if job.fence != settlement.lease.fence:
+        return Settled(Verdict.REFUSED, job)
+    if job.status is JobStatus.RUNNING:
+        return Settled(Verdict.APPLIED, _apply(job, settlement.outcome, now))
+    if job.status is leads_to(job, settlement.outcome):
+        return Settled(Verdict.REPEATED, job)
+    return Settled(Verdict.REFUSED, job)
+
+
+def leads_to(job: JobRecord, outcome: Outcome) -> JobStatus:
+    """Return the status that *outcome* gives to *job*. A retry that would come too late is a failure (R58)."""
+    match outcome:
+        case Succeeded():
+            return JobStatus.SUCCEEDED
+        case Failed():
+            return JobStatus.FAILED
+        case Release():
+            return JobStatus.PENDING
+        case Retry(at=at):
+            return JobStatus.FAILED if job.expire_on is not None and job.expire_on <= at else JobStatus.PENDING
+        case _:
+            assert_never(outcome)
+
+
+def cancel(job: JobRecord, *, now: datetime) -> tuple[Cancellation, JobRecord]:
+    """End an unfinished *job* at once and for good, running or not (R60-R63)."""
+    if job.status is JobStatus.CANCELLED:
+        return Cancellation.CANCELLED, job
+    if job.is_complete:
+        return Cancellation.ALREADY_COMPLETE, job
+    return Cancellation.CANCELLED, _changed(job, status=JobStatus.CANCELLED, finished_at=now)
+
+
+def expire(job: JobRecord, *, now: datetime) -> JobRecord:
+    """Mark an expirable *job* EXPIRED; its payload stays (R77)."""
+    return _changed(job, status=JobStatus.EXPIRED, finished_at=now)
+
+
+def requeue(job: JobRecord, *, now: datetime, expire_on: datetime | None) -> tuple[Requeue, JobRecord]:
+    """Make a complete *job* that did not succeed PENDING again, under a new fence (R78)."""
+    if not job.is_complete:
+        return Requeue.NOT_COMPLETE, job
+    if job.status is JobStatus.SUCCEEDED:
+        return Requeue.ALREADY_SUCCEEDED, job
+    return Requeue.REQUEUED, _changed(
+        job,
+        status=JobStatus.PENDING,
+        execute_after=now,
+        dequeue_after=now,
+        expire_on=expire_on,
+        attempt=0,
+        lapses=0,
+        fence=job.fence + 1,
+        worker_id=None,
+        progress=None,
+        result=None,
+        finished_at=None,
+    )
+
+
+def report(job: JobRecord, lease: Lease, progress: Payload) -> JobRecord | None:
+    """Return *job* with *progress*, or None where *lease* no longer stands (R44, R69)."""
+    return _changed(job, progress=progress) if holds(job, lease) else None
+
+
+def with_error(errors: tuple[JobError, ...], error: JobError) -> tuple[JobError, ...]:
+    """Append *error*, keeping the last 10 (R54)."""
+    return (*errors, error)[-KEPT_ERRORS:]
+
+
+def _apply(job: JobRecord, outcome: Outcome, now: datetime) -> JobRecord:
+    match outcome:
+        case Succeeded(result=result):
+            return _changed(job, status=JobStatus.SUCCEEDED, result=result, progress=None, lapses=0, finished_at=now)
+        case Failed(error=error):
+            return _failed(job, error, now)
+        case Retry(error=error) if leads_to(job, outcome) is JobStatus.FAILED:
+            return _failed(job, error, now)
+        case Retry(at=at, error=error):
+            return _changed(
+                job,
+                status=JobStatus.PENDING,
+                attempt=job.attempt - job.lapses,
+                lapses=0,
+                dequeue_after=at,
+                worker_id=None,
+                errors=with_error(job.errors, error),
+            )
+        case Release():
+            return _changed(
+                job,
+                status=JobStatus.PENDING,
+                attempt=job.attempt - 1,
+                dequeue_after=job.execute_after,
+                worker_id=None,
+            )
+        case _:
+            assert_never(outcome)
+
+
+def _failed(job: JobRecord, error: JobError, now: datetime) -> JobRecord:
+    return _changed(job, status=JobStatus.FAILED, lapses=0, finished_at=now, errors=with_error(job.errors, error))
+
+
+def _changed(job: JobRecord, **changes: object) -> JobRecord:
+    """Copy *job* with *changes*, all of them values checked before: 0.5 us, where attrs.evolve takes 5."""
+    copied = object.__new__(JobRecord)
+    copied.__dict__.update(job.__dict__, **changes)
+    return copied
