@@ -1,0 +1,86 @@
+"""The distributions, built as wheels and used as a stranger would: in an environment that holds nothing else."""
+
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MEMBERS = {
+    tomllib.loads(pyproject.read_text())["project"]["name"]: pyproject
+    for pyproject in sorted(
+        [ROOT / "core/pyproject.toml", ROOT / "testing/pyproject.toml", *ROOT.glob("adapters/*/pyproject.toml")]
+    )
+}
+PROGRAM = Path(__file__).with_name("program.py")
+
+
+def run(*command: str | Path) -> str:
+    """Run *command* and return what it printed; what it complained of is in the test's output if it fails."""
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return the wheel of every distribution, built by way of its source distribution."""
+    folder = tmp_path_factory.mktemp("wheels")
+    run("uv", "build", "--quiet", "--all-packages", "--out-dir", folder, ROOT)
+    return {name: next(folder.glob(f"{name.replace('-', '_')}-[0-9]*.whl")) for name in MEMBERS}
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Path:
+    """Return the interpreter of a new, empty environment."""
+    run("uv", "venv", "--quiet", "--python", sys.executable, tmp_path / "venv")
+    return Path(run("uv", "python", "find", tmp_path / "venv").strip())
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_a_wheel_carries_its_licence_and_its_types(wheels: dict[str, Path], name: str) -> None:
+    """Every wheel holds one import package, marked as typed, and the licence."""
+    package = name.replace("-", "_")
+
+    files = zipfile.ZipFile(wheels[name]).namelist()
+
+    assert {file.partition("/")[0] for file in files} == {package, f"{package}-{version_of(name)}.dist-info"}
+    assert f"{package}/py.typed" in files
+    assert f"{package}-{version_of(name)}.dist-info/licenses/LICENSE" in files
+
+
+@pytest.mark.parametrize(("adapter", "url"), [("pannier-memory", "memory://"), ("pannier-sqlite", "sqlite:///jobs.db")])
+def test_core_and_one_adapter_are_enough_to_run_a_job(
+    wheels: dict[str, Path], environment: Path, tmp_path: Path, adapter: str, url: str
+) -> None:
+    """The core's wheel and one adapter's, installed alone, queue a job, run it and give its result."""
+    run("uv", "pip", "install", "--quiet", "--python", environment, wheels["pannier"], wheels[adapter])
+
+    printed = subprocess.run(
+        [environment, "-I", PROGRAM, url], cwd=tmp_path, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
+
+    assert printed == "5\n"
+
+
+def test_the_command_without_its_extra_says_what_to_install(wheels: dict[str, Path], environment: Path) -> None:
+    """`pannier`, installed without the extra `cli`, names the install that adds it, and fails."""
+    run("uv", "pip", "install", "--quiet", "--python", environment, wheels["pannier"])
+
+    ended = subprocess.run([environment.with_name("pannier")], capture_output=True, text=True, check=False)
+
+    assert ended.returncode != 0
+    assert "pip install 'pannier[cli]'" in ended.stderr.replace('"', "'")
+    assert "Traceback" not in ended.stderr
+
+
+def test_all_distributions_have_one_version() -> None:
+    """A release is one version for all distributions, so a user never has to ask which ones fit together."""
+    assert len({version_of(name) for name in MEMBERS}) == 1
+
+
+def version_of(name: str) -> str:
+    """Return the version in the pyproject of the distribution *name*."""
+    version: str = tomllib.loads(MEMBERS[name].read_text())["project"]["version"]
+    return version
