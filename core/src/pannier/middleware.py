@@ -18,7 +18,11 @@ Middleware: TypeAlias = Callable[[Command[object], JobContext[object], Next], Aw
 """`async def middleware(command, job, call_next): return await call_next(command)`."""
 
 
-def wrap(middleware: Sequence[Middleware], handler: Callable[[Command[object], JobContext[object]], Awaitable[object]], job: JobContext[object]) -> Next:
+def wrap(
+    middleware: Sequence[Middleware],
+    handler: Callable[[Command[object], JobContext[object]], Awaitable[object]],
+    job: JobContext[object],
+) -> Next:
     """Return *handler*, bound to *job*, inside all of *middleware*."""
 
     def innermost(command: Command[object]) -> Awaitable[object]:
@@ -26,11 +30,11 @@ def wrap(middleware: Sequence[Middleware], handler: Callable[[Command[object], J
 
     chain: Next = innermost
     for layer in reversed(middleware):
-        chain = _layer(layer, job, chain)
+        chain = _around(layer, job, chain)
     return chain
 
 
-def _layer(layer: Middleware, job: JobContext[object], inner: Next) -> Next:
+def _around(layer: Middleware, job: JobContext[object], inner: Next) -> Next:
     def call(command: Command[object]) -> Awaitable[object]:
         return layer(command, job, inner)
 

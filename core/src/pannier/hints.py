@@ -1,0 +1,67 @@
+"""Hints: what the storage pushes, and what happens in this process, told to whoever waits for it."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from random import Random
+
+from pannier.records import Notice, NoticeKind
+from pannier.storage import JobNotifier
+from pannier.worker.backoff import Backoff
+
+logger = logging.getLogger("pannier")
+
+MISSED = Notice(NoticeKind.MISSED, "*")
+
+
+class Hints:
+    """
+    Passes notices on to subscribers. Correctness never needs one: a lost notice costs time, at most a probe.
+
+    Subscribers are called on the event loop and must return at once.
+    """
+
+    def __init__(self, *, retry_delay: timedelta = timedelta(seconds=5), random: Random | None = None) -> None:
+        self._subscribers: list[Callable[[Notice], None]] = []
+        self._backoff = Backoff(retry_delay, random or Random())
+        self._listening: asyncio.Task[None] | None = None
+
+    def subscribe(self, subscriber: Callable[[Notice], None]) -> None:
+        """Call *subscriber* with each notice."""
+        self._subscribers.append(subscriber)
+
+    def unsubscribe(self, subscriber: Callable[[Notice], None]) -> None:
+        """Call *subscriber* no more."""
+        with suppress(ValueError):
+            self._subscribers.remove(subscriber)
+
+    def pass_on(self, notice: Notice) -> None:
+        """Tell every subscriber of *notice*."""
+        for subscriber in tuple(self._subscribers):
+            subscriber(notice)
+
+    def listen(self, storage: JobNotifier, queue_ids: frozenset[str]) -> None:
+        """Pass on what *storage* pushes about *queue_ids*, in the background, until `stop`. A second call does nothing."""
+        if self._listening is None:
+            self._listening = asyncio.create_task(self._listen(storage, queue_ids), name="pannier hints")
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.wait([self._listening])
+            self._listening = None
+
+    async def _listen(self, storage: JobNotifier, queue_ids: frozenset[str]) -> None:
+        while True:
+            try:
+                async with storage.listen(queue_ids) as notices:
+                    self._backoff.reset()
+                    self.pass_on(MISSED)  # whatever happened before the subscription stood
+                    async for notice in notices:
+                        self.pass_on(notice)
+            except Exception as error:  # whatever a storage raises; polling goes on meanwhile
+                logger.warning("push notices are interrupted, polling until they are back: %s", error)
+            await self._backoff.pause()

@@ -1,0 +1,77 @@
+"""
+JSON text for storages that keep a payload's tree as text: exact in both directions, or refused.
+
+The standard library's parser is used on purpose: faster ones turn 2**64 into a float or refuse lone surrogates.
+"""
+
+import json
+from typing import Final, cast
+
+from pannier.records import Json
+
+MAX_DEPTH: Final = 500
+"""How deeply a tree may nest. CPython 3.11 can parse about 1,000 levels less the caller's own stack; half of it is safe."""
+
+_READABLE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+_ESCAPED: Final = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+_DECODER: Final = json.JSONDecoder()
+
+
+def dump(data: Json) -> str:
+    """
+    Write *data* as JSON that a person can read; escaped to ASCII only where it holds a lone surrogate.
+
+    Raises:
+        ValueError: It nests too deeply, contains itself, or holds an integer of thousands of digits.
+    """
+    try:
+        text = _READABLE.encode(data)
+    except RecursionError:
+        raise ValueError(_too_deep()) from None
+    if not text.isascii() and not _is_unicode(text):
+        text = _ESCAPED.encode(data)
+    # Counting brackets is quick and never too low; only a tree that might be too deep is measured.
+    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(data) > MAX_DEPTH:
+        raise ValueError(_too_deep())
+    return text
+
+
+def load(text: str) -> Json:
+    """
+    Read what `dump` wrote.
+
+    Raises:
+        ValueError: It is no JSON, or nests too deeply.
+    """
+    try:
+        return cast("Json", _DECODER.decode(text))
+    except RecursionError:
+        raise ValueError(_too_deep()) from None
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _depth(data: Json) -> int:
+    """Measure how deeply *data* nests, level by level, without recursion."""
+    depth = 0
+    level: list[object] = [data]
+    while level:
+        depth += 1
+        below: list[object] = []
+        for node in level:
+            if isinstance(node, dict):
+                below.extend(node.values())
+            elif isinstance(node, list):
+                below.extend(node)
+        level = below
+    return depth
+
+
+def _too_deep() -> str:
+    return f"it nests deeper than {MAX_DEPTH} levels"

@@ -1,0 +1,445 @@
+"""`JobQueues`: where commands are queued, executed and tracked. The composition root of everything but the worker."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime, timedelta
+from enum import Enum
+from functools import cached_property
+from itertools import chain
+from typing import TYPE_CHECKING, Literal, TypeVar, Unpack, cast
+from uuid import UUID
+
+from cattrs import Converter
+
+from pannier.clock import Clock, SystemClock
+from pannier.codec import Codec, ConverterCodec
+from pannier.commands import Command, JobResult, set_tracking_id
+from pannier.errors import ConfigurationError, InvalidJobError, UsageError
+from pannier.events import JobEvent, JobEventKind
+from pannier.execute import execute_now
+from pannier.handlers import (
+    HandlerDecorator,
+    HandlerRegistry,
+    KeySelector,
+    QueueOptions,
+    QueueOverrides,
+    Registration,
+    Resolver,
+)
+from pannier.ids import TrackingIds
+from pannier.instants import MICROSECOND, round_down, round_up
+from pannier.invocation import Invoker
+from pannier.middleware import Middleware
+from pannier.observers import Observers
+from pannier.plugins import Plugins
+from pannier.records import Cancellation, JobRecord, Notice, NoticeKind
+from pannier.resolving import TrackerResolver
+from pannier.session import Session
+from pannier.storage import JobStorageProvider
+from pannier.tracker import JobTracker
+from pannier.urls import StorageUrl
+from pannier.worker.options import WorkerOptions
+
+if TYPE_CHECKING:
+    from pannier.sync import SyncJobQueues
+    from pannier.worker.worker import Worker
+
+logger = logging.getLogger("pannier")
+
+C = TypeVar("C", bound=Command[object])
+R = TypeVar("R")
+
+
+class Expiry(Enum):
+    """The expiry of a job for which the caller names none."""
+
+    DEFAULT = "default"
+    """As long after `execute_after` as the queue's `expire_after` says: 4 hours unless configured otherwise."""
+
+
+class JobQueues:
+    """
+    Job queues on one storage: one queue for each command.
+
+    `async with jobs:` opens the storage; `async with jobs.worker():` opens it and works as well. A `JobQueues` may be made
+    at import time: nothing is opened or connected before that.
+    """
+
+    def __init__(
+        self,
+        storage: str | JobStorageProvider,
+        *,
+        handlers: HandlerRegistry | Iterable[HandlerRegistry] = (),
+        defaults: QueueOptions | None = None,
+        middleware: Sequence[Middleware] = (),
+        plugins: Iterable[object] = (),
+        codec: Codec | None = None,
+        resolver: Resolver | None = None,
+    ) -> None:
+        """
+        Put job queues together.
+
+        Args:
+            storage: A storage URL, or an unopened provider.
+            handlers: Registries to take over. More may be added with `handler`, `declare` and `include`.
+            defaults: The options of queues that say nothing else.
+            middleware: Wrapped around every execution, the first outermost, inside of what plugins add.
+            plugins: Plugins besides those that are installed.
+            codec: In place of the default codec, which plugins configure.
+            resolver: Builds class handlers; by default constructor parameters annotated `JobTracker[C]` are filled in.
+
+        Raises:
+            ConfigurationError: The URL names no installed adapter, a plugin is broken, a handler is registered twice.
+        """
+        self.plugins = Plugins.installed(plugins)
+        self._source = _source(storage, self.plugins)
+        self.storage_name = str(self._source.url) if self._source.url else type(storage).__qualname__
+        self.registry = HandlerRegistry()
+        for registry in [handlers] if isinstance(handlers, HandlerRegistry) else handlers:
+            self.registry.include(registry)
+        self.defaults = defaults or QueueOptions()
+        self.codec = codec or ConverterCodec([self._configure_converter])
+        self.observers = Observers(self.plugins)
+        self.invoker = Invoker(
+            resolver=resolver or TrackerResolver(self),
+            middleware=[*chain.from_iterable(self.plugins.hook.pannier_middleware()), *middleware],
+        )
+        self._ids = TrackingIds()
+        self._clock_before_open: Clock = SystemClock()
+        self._session: Session | None = None
+        self._users = 0
+        self._opening = asyncio.Lock()
+
+    # -- commands and handlers -----------------------------------------------------------------------------------------
+
+    def handler(
+        self,
+        *,
+        name: str | None = None,
+        aliases: Iterable[str] = (),
+        idempotency_key: KeySelector[C] | None = None,
+        codec: Codec | None = None,
+        **options: Unpack[QueueOverrides],
+    ) -> HandlerDecorator:
+        """Register the decorated function or class. See `HandlerRegistry.handler`."""
+        return self.registry.handler(
+            name=name, aliases=aliases, idempotency_key=idempotency_key, codec=codec, **options
+        )
+
+    def declare(
+        self,
+        command: type[C],
+        *,
+        name: str | None = None,
+        idempotency_key: KeySelector[C] | None = None,
+        codec: Codec | None = None,
+        expire_after: timedelta | None = timedelta(hours=4),
+    ) -> None:
+        """Make *command* known where it is only queued and tracked. See `HandlerRegistry.declare`."""
+        self.registry.declare(
+            command, name=name, idempotency_key=idempotency_key, codec=codec, expire_after=expire_after
+        )
+
+    def include(self, registry: HandlerRegistry) -> None:
+        """Take over everything that *registry* holds now."""
+        self.registry.include(registry)
+
+    # -- opening -------------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> "JobQueues":
+        async with self._opening:
+            if self._session is None or self._session.pid != os.getpid():
+                self._session, self._users = await Session.open(self._source.create()), 0
+            elif self._session.loop is not asyncio.get_running_loop():
+                raise UsageError("these JobQueues are open on another event loop; make one JobQueues for each loop")
+            self._users += 1
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        async with self._opening:
+            self._users -= 1
+            if self._users == 0 and self._session is not None:
+                session, self._session = self._session, None
+                await session.close()
+
+    def worker(
+        self, options: WorkerOptions | None = None, *, overrun: Callable[[], None] | None = None
+    ) -> AbstractAsyncContextManager["Worker"]:
+        """
+        Return a worker: entered, it opens the storage and executes jobs until it is left.
+
+        Args:
+            options: How it works.
+            overrun: Called, from any thread, when a handler is about to outlive its lease and can't be stopped; a program
+                that is a worker and nothing else ends its process here (E6).
+        """
+        from pannier.worker.worker import Worker  # noqa: PLC0415  # a program that only queues loads no worker
+
+        return Worker(self, options or WorkerOptions(), overrun=overrun)
+
+    @property
+    def session(self) -> Session:
+        """
+        What is there while these job queues are open.
+
+        Raises:
+            UsageError: They are not open.
+        """
+        if self._session is None or self._session.pid != os.getpid():
+            raise UsageError("these JobQueues are not open; use 'async with jobs:' or 'async with jobs.worker():'")
+        return self._session
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the storage is open in this process."""
+        return self._session is not None and self._session.pid == os.getpid()
+
+    @property
+    def storage(self) -> JobStorageProvider:
+        """The opened storage, for its add-ons: `jobs.storage.store_jobs_in(connection, [record])`."""
+        return self.session.storage
+
+    def create_storage(self) -> JobStorageProvider | None:
+        """Make a further, unopened instance of the storage; None where a provider was given instead of a URL."""
+        return self._source.create() if self._source.url is not None else None
+
+    def listen(self) -> None:
+        """Let the storage push notices about all registered queues, where it can."""
+        self.session.listen(frozenset(chain.from_iterable(known.queue_ids for known in self.registry)))
+
+    # -- queueing ------------------------------------------------------------------------------------------------------
+
+    async def queue_job(
+        self,
+        command: Command[object],
+        *,
+        execute_after: datetime | None = None,
+        expire_on: datetime | Literal[Expiry.DEFAULT] | None = Expiry.DEFAULT,
+        priority: int = 0,
+        idempotency_key: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> UUID:
+        """
+        Queue *command*. When this returns, the job is stored; on a durable storage it survives everything.
+
+        Args:
+            command: What to do.
+            execute_after: Not before this instant; by default now.
+            expire_on: Not from this instant on; None: never expires; by default 4 h after *execute_after*.
+            priority: -100 to 100, higher first.
+            idempotency_key: In place of the key that the handler's `idempotency_key` chooses.
+            metadata: Kept beside the job.
+
+        Returns:
+            The job's tracking id; the existing job's where its key is known already.
+
+        Raises:
+            UnregisteredCommandError: The command's class is not known here.
+            InvalidJobError: A naive datetime, an expiry at or before *execute_after*, a bad priority.
+            EncodingError: The command can't be encoded.
+            StorageError: The job was not acknowledged. Queueing it again with a key is safe.
+        """
+        job = self.create_job(
+            command,
+            execute_after=execute_after,
+            expire_on=expire_on,
+            priority=priority,
+            idempotency_key=idempotency_key,
+            metadata=metadata,
+        )
+        [tracking_id] = await self.session.storage.store_jobs([job])
+        self._stored(job, tracking_id)
+        set_tracking_id(command, tracking_id)
+        return tracking_id
+
+    async def queue_jobs(
+        self,
+        jobs: Iterable[Command[object] | JobRecord],
+        *,
+        execute_after: datetime | None = None,
+        expire_on: datetime | Literal[Expiry.DEFAULT] | None = Expiry.DEFAULT,
+        priority: int = 0,
+        metadata: Mapping[str, str] | None = None,
+    ) -> list[UUID]:
+        """
+        Queue many jobs in one batch, atomically where the storage says so.
+
+        Args:
+            jobs: Commands, to which the options apply, and records made by `create_job`, which have their own.
+            execute_after, expire_on, priority, metadata: As in `queue_job`.
+
+        Returns:
+            For each the tracking id that stands.
+        """
+        given = list(jobs)
+        records = [
+            job
+            if isinstance(job, JobRecord)
+            else self.create_job(
+                job, execute_after=execute_after, expire_on=expire_on, priority=priority, metadata=metadata
+            )
+            for job in given
+        ]
+        standing = await self.session.storage.store_jobs(records)
+        for item, record, tracking_id in zip(given, records, standing, strict=True):
+            self._stored(record, tracking_id)
+            if isinstance(item, Command):
+                set_tracking_id(item, tracking_id)
+        return standing
+
+    def create_job(
+        self,
+        command: Command[object],
+        *,
+        execute_after: datetime | None = None,
+        expire_on: datetime | Literal[Expiry.DEFAULT] | None = Expiry.DEFAULT,
+        priority: int = 0,
+        idempotency_key: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> JobRecord:
+        """
+        Make the job of *command* without storing it, for a caller who stores it in a transaction of his own.
+
+        After the commit `trigger_job_execution` wakes the queue. Arguments and errors are those of `queue_job`.
+        """
+        registration = self.registry.get(type(command))
+        tracking_id = self._ids.new()
+        set_tracking_id(command, tracking_id)
+        now = self._now()
+        if idempotency_key is None and registration.key is not None:
+            idempotency_key = registration.key(command)
+        try:
+            return JobRecord(
+                tracking_id=tracking_id,
+                queue_id=registration.queue_id,
+                command=(registration.codec or self.codec).encode(command, registration.command),
+                execute_after=self._rounded_up(now if execute_after is None else execute_after),
+                expire_on=self._expiry(expire_on, now if execute_after is None else execute_after, registration),
+                created_at=now,
+                priority=priority,
+                idempotency_key=idempotency_key,
+                metadata={**self.observers.metadata(command), **(metadata or {})},
+            )
+        except (TypeError, ValueError) as error:
+            if isinstance(error, UsageError):
+                raise
+            raise InvalidJobError(f"{registration.command.__qualname__} can't be queued: {error}") from error
+
+    def trigger_job_execution(self, command: type[Command[object]]) -> None:
+        """Let this process's workers look at the queue of *command* now: a job was stored behind their backs."""
+        self.session.hints.pass_on(Notice(NoticeKind.QUEUED, self.registry.get(command).queue_id))
+
+    # -- executing and following ---------------------------------------------------------------------------------------
+
+    async def execute(
+        self, command: Command[R], *, on_progress: Callable[[JobResult[object]], None] | None = None
+    ) -> R:
+        """
+        Execute *command* here and now, without any storage: the same handler inside the same middleware (E9).
+
+        Args:
+            command: What to do.
+            on_progress: Called with what the handler reports.
+
+        Raises:
+            UnregisteredCommandError: The command has no handler here.
+            BaseException: Whatever the handler raises.
+        """
+        registration = self.registry.get(type(command))
+        return cast("R", await execute_now(self, registration, command, on_progress=on_progress))
+
+    def tracker(self, command: type[C]) -> JobTracker[C]:
+        """
+        Return a tracker of jobs of *command*.
+
+        Raises:
+            UnregisteredCommandError: The class is not known here.
+        """
+        return JobTracker(self, self.registry.get(command))
+
+    async def cancel_job(self, tracking_id: UUID) -> Cancellation:
+        """Cancel the job at once and for good. See `JobTracker.cancel_job`."""
+        session = self.session
+        cancellation = await session.storage.cancel_job(tracking_id, now=session.clock.now())
+        if cancellation is Cancellation.CANCELLED:
+            session.hints.pass_on(Notice(NoticeKind.CANCELLED, "*", tracking_id))
+        return cancellation
+
+    @cached_property
+    def sync(self) -> "SyncJobQueues":
+        """The same API for code without an event loop, from any thread."""
+        from pannier.sync import SyncJobQueues  # noqa: PLC0415  # sync builds on this module
+
+        return SyncJobQueues(self)
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _now(self) -> datetime:
+        return (self._session.clock if self._session is not None else self._clock_before_open).now()
+
+    @property
+    def _resolution(self) -> timedelta:
+        return self._session.storage.capabilities.time_resolution if self._session is not None else MICROSECOND
+
+    def _rounded_up(self, at: datetime) -> datetime:
+        return at if self._resolution <= MICROSECOND or at.tzinfo is None else round_up(at, self._resolution)
+
+    def _expiry(
+        self,
+        expire_on: datetime | Literal[Expiry.DEFAULT] | None,
+        execute_after: datetime,
+        registration: Registration,
+    ) -> datetime | None:
+        if expire_on is None:
+            return None
+        if expire_on is Expiry.DEFAULT:
+            span = registration.queue_options(self.defaults).expire_after
+            try:
+                expire_on = None if span is None else execute_after + span
+            except OverflowError:
+                expire_on = None  # execute_after lies at the end of time
+        if expire_on is None or expire_on.tzinfo is None or self._resolution <= MICROSECOND:
+            return expire_on
+        return round_down(expire_on, self._resolution)
+
+    def _stored(self, job: JobRecord, tracking_id: UUID) -> None:
+        """Tell of a stored job, or of a duplicate."""
+        is_duplicate = tracking_id != job.tracking_id
+        if is_duplicate:
+            logger.warning(
+                "duplicate: job %s of queue %r has the idempotency key already",
+                tracking_id,
+                job.queue_id,
+                extra={"tracking_id": str(tracking_id), "queue_id": job.queue_id, "attempt": 0},
+            )
+        else:
+            self.session.hints.pass_on(Notice(NoticeKind.QUEUED, job.queue_id))
+        if self.observers.wants_events:
+            kind = JobEventKind.DUPLICATE if is_duplicate else JobEventKind.QUEUED
+            self.observers.tell(JobEvent(kind=kind, at=job.created_at, queue_id=job.queue_id, tracking_id=tracking_id))
+
+    def _configure_converter(self, converter: Converter) -> None:
+        self.plugins.hook.pannier_configure_converter(converter=converter)
+
+
+class _Source:
+    """Where unopened storages come from: an adapter, or the one provider that was given."""
+
+    def __init__(self, create: Callable[[], JobStorageProvider], url: StorageUrl | None) -> None:
+        self.create = create
+        self.url = url
+
+
+def _source(storage: str | JobStorageProvider, plugins: Plugins) -> _Source:
+    if isinstance(storage, str):
+        url = StorageUrl(storage)
+        plugins.create_storage(url)  # an unknown scheme or option is told here, not when the first job comes
+        return _Source(lambda: plugins.create_storage(url), url)
+    if not isinstance(storage, JobStorageProvider):
+        raise ConfigurationError(
+            f"a storage is a URL or implements pannier.storage.JobStorageProvider; {type(storage).__qualname__} does not"
+        )
+    return _Source(lambda: storage, None)

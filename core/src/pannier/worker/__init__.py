@@ -1,0 +1,1 @@
+"""The worker's parts, one role a file. `worker` puts them together; they never look each other up."""

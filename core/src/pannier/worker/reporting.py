@@ -1,0 +1,133 @@
+"""Reporting: what happens to jobs in a worker, as log lines and as events."""
+
+import logging
+from collections.abc import Sequence
+from typing import assert_never
+
+from pannier.clock import Clock
+from pannier.events import JobEvent, JobEventKind
+from pannier.observers import Observers
+from pannier.records import Failed, JobError, JobRecord, JobStatus, Lease, Release, Retry, Succeeded
+from pannier.worker.settler import Ended
+
+logger = logging.getLogger("pannier.worker")
+
+
+class Reporting:
+    """
+    Words what happens to jobs.
+
+    What goes well is logged at DEBUG: a line for each job costs more than running it. Each line carries tracking id, queue,
+    attempt and worker as fields.
+    """
+
+    def __init__(self, *, observers: Observers, clock: Clock, worker_id: str) -> None:
+        self._observers = observers
+        self._clock = clock
+        self._worker_id = worker_id
+
+    def claimed(self, jobs: Sequence[JobRecord]) -> None:
+        """Tell of jobs that this worker has leased."""
+        if logger.isEnabledFor(logging.DEBUG):
+            for job in jobs:
+                logger.debug("claimed job %s of queue %r", job.tracking_id, job.queue_id, extra=self._fields(job))
+        if self._observers.wants_events:
+            for job in jobs:
+                self._tell(JobEventKind.CLAIMED, job)
+
+    def settled(self, ended: Ended) -> None:
+        """Tell of an outcome that the storage has accepted."""
+        job = ended.job
+        if job is None:
+            logger.error("job %s failed for good: its stored form could not be read", ended.lease.tracking_id)
+            return
+        match ended.outcome:
+            case Succeeded():
+                if logger.isEnabledFor(logging.DEBUG):
+                    logger.debug("job %s succeeded", job.tracking_id, extra=self._fields(job))
+                self._tell(JobEventKind.SUCCEEDED, job)
+            case Retry(at=at, error=error):
+                logger.warning(
+                    "job %s failed in attempt %d, next one at %s: %s: %s",
+                    job.tracking_id,
+                    job.attempt,
+                    at.isoformat(),
+                    error.kind,
+                    error.message,
+                    extra=self._fields(job),
+                )
+                self._tell(JobEventKind.RETRIED, job, error)
+            case Failed(error=error):
+                logger.error(
+                    "job %s failed for good in attempt %d: %s: %s",
+                    job.tracking_id,
+                    job.attempt,
+                    error.kind,
+                    error.message,
+                    extra=self._fields(job),
+                )
+                self._tell(JobEventKind.FAILED, job, error)
+            case Release():
+                logger.info("job %s was given back", job.tracking_id, extra=self._fields(job))
+                self._tell(JobEventKind.RELEASED, job)
+            case _:
+                assert_never(ended.outcome)
+
+    def lost(self, lease: Lease, job: JobRecord | None) -> None:
+        """Tell of a lease that no longer stands; *job* is what is stored now, None if it is gone or unknown."""
+        if job is not None and job.status is JobStatus.CANCELLED:
+            logger.info("job %s was cancelled while it was here", lease.tracking_id, extra=self._fields(job))
+            self._tell(JobEventKind.CANCELLED, job)
+            return
+        logger.warning("the lease of job %s was lost; another attempt owns it", lease.tracking_id)
+        self._observers.tell(
+            JobEvent(
+                kind=JobEventKind.LEASE_LOST,
+                at=self._clock.now(),
+                queue_id=job.queue_id if job is not None else "*",
+                tracking_id=lease.tracking_id,
+                attempt=job.attempt if job is not None else 0,
+                worker_id=self._worker_id,
+            )
+        )
+
+    def overrun(self, job: JobRecord) -> None:
+        """Tell of a handler that outlives its lease: two runs may overlap."""
+        self._tell(JobEventKind.LEASE_OVERRUN, job)
+
+    def expired(self, count: int) -> None:
+        """Tell of jobs that a purge has marked EXPIRED."""
+        logger.info("%d jobs expired before they were done", count)
+        self._observers.tell(
+            JobEvent(
+                kind=JobEventKind.EXPIRED,
+                at=self._clock.now(),
+                queue_id="*",
+                tracking_id=None,
+                worker_id=self._worker_id,
+                count=count,
+            )
+        )
+
+    def _tell(self, kind: JobEventKind, job: JobRecord, error: JobError | None = None) -> None:
+        if not self._observers.wants_events:
+            return
+        self._observers.tell(
+            JobEvent(
+                kind=kind,
+                at=self._clock.now(),
+                queue_id=job.queue_id,
+                tracking_id=job.tracking_id,
+                attempt=job.attempt,
+                worker_id=self._worker_id,
+                error=error,
+            )
+        )
+
+    def _fields(self, job: JobRecord) -> dict[str, object]:
+        return {
+            "tracking_id": str(job.tracking_id),
+            "queue_id": job.queue_id,
+            "attempt": job.attempt,
+            "worker_id": self._worker_id,
+        }
