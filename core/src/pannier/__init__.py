@@ -1,8 +1,8 @@
 """
 Background jobs for Python on the storage you already have.
 
-Queue a typed command, get a tracking id; a handler runs it later, here or in another process; a tracker gives progress and
-result, and cancels. The contract of a storage is in `pannier.storage`.
+Queue a typed command, get a tracking id; a handler runs it later, here or in another process; a tracker gives
+progress and result, and cancels. The contract of a storage is in `pannier.storage`.
 """
 
 from pannier.commands import Command, JobResult, TrackableJob

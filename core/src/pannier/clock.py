@@ -27,7 +27,8 @@ class StorageClock:
     The storage's clock, so that workers whose own clocks disagree agree about leases and due times (E15).
 
     Read by `synchronise`; carried on between by a counter that goes on while the machine is suspended. Never goes
-    backwards. Where the storage has no clock, the wall clock is used as it is: all workers of such a storage share a host.
+    backwards. Where the storage has no clock, the wall clock is used as it is: all workers of such a storage share a
+    host.
     """
 
     def __init__(
@@ -69,6 +70,6 @@ class StorageClock:
 
 
 def _seconds_since_boot() -> float:
-    """Count seconds including those of suspension, where the platform can: a lease goes on ending while a laptop sleeps."""
+    """Count seconds, also those of suspension where the platform can: leases go on ending while a laptop sleeps."""
     clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     return time.clock_gettime(clock)

@@ -25,7 +25,9 @@ SCALARS: Final[frozenset[object]] = frozenset({bool, int, float, str, NoneType})
 
 class Codec(Protocol):
     """
-    Turns a value of a declared type into a payload and back. Codecs compose: one may wrap another and add to its encoding.
+    Turns a value of a declared type into a payload and back.
+
+    Codecs compose: one may wrap another and add to its encoding.
     """
 
     def encode(self, value: object, declared: object) -> Payload:

@@ -32,8 +32,8 @@ class JobResult(Generic[T]):
     """
     A result that shows its progress while it comes into being. The one mutable value of pannier.
 
-    A handler of a `TrackableJob[JobResult[int]]` creates one, moves `current_step` and `current_status` on, stores it with
-    `JobTracker.store_job_result` as often as it likes, and at last sets `result` and returns it.
+    A handler of a `TrackableJob[JobResult[int]]` creates one, moves `current_step` and `current_status` on, stores
+    it with `JobTracker.store_job_result` as often as it likes, and at last sets `result` and returns it.
 
     Attributes:
         total_steps: How many steps there are; 0: unknown.

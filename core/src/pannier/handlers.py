@@ -81,12 +81,13 @@ class QueueOptions:
         time_limit: How long an attempt may take; None: as long as it likes.
         retry: When a failed attempt is tried again.
         expire_after: How long after `execute_after` a job expires that is queued without an `expire_on`; None: never.
-        prefetch: How many jobs at most are claimed ahead of the free slots, where they are measured to be short; 0: none.
+        prefetch: How many jobs at most are claimed ahead of the free slots, where they are measured to be short;
+            0: none.
     """
 
     max_concurrency: int = field(factory=_cpu_count)
     time_limit: timedelta | None = None
-    retry: RetryPolicy = RetryPolicy()
+    retry: RetryPolicy = field(factory=RetryPolicy)
     expire_after: timedelta | None = timedelta(hours=4)
     prefetch: int = 100
 
@@ -207,7 +208,7 @@ class HandlerRegistry:
         **options: Unpack[QueueOverrides],
     ) -> HandlerDecorator:
         """
-        Register the decorated function or class as the handler of the command that its first parameter is annotated with.
+        Register the decorated function or class as the handler of the command that its first parameter names.
 
         Args:
             name: The stable name of the queue; by default the command's qualified name without its module.
@@ -224,12 +225,12 @@ class HandlerRegistry:
             self._add(
                 _registration(
                     _command_of(handler),
-                    name,
-                    aliases,
-                    cast("KeySelector[Command[object]] | None", idempotency_key),
-                    codec,
-                    options,
-                    handler,
+                    name=name,
+                    aliases=aliases,
+                    key=cast("KeySelector[Command[object]] | None", idempotency_key),
+                    codec=codec,
+                    options=options,
+                    handler=handler,
                 )
             )
             return handler
@@ -251,8 +252,17 @@ class HandlerRegistry:
         Raises:
             ConfigurationError: It is known already, or its name is taken.
         """
-        key = cast("KeySelector[Command[object]] | None", idempotency_key)
-        self._add(_registration(command, name, (), key, codec, {"expire_after": expire_after}, None))
+        self._add(
+            _registration(
+                command,
+                name=name,
+                aliases=(),
+                key=cast("KeySelector[Command[object]] | None", idempotency_key),
+                codec=codec,
+                options={"expire_after": expire_after},
+                handler=None,
+            )
+        )
 
     def include(self, other: "HandlerRegistry") -> None:
         """
@@ -309,6 +319,7 @@ def build(handler: type[T], /) -> T:
 
 def _registration(
     command: type[Command[object]],
+    *,
     name: str | None,
     aliases: Iterable[str],
     key: KeySelector[Command[object]] | None,
@@ -377,7 +388,7 @@ def _function_of(target: Callable[..., object]) -> Callable[..., object]:
     return cast("Callable[..., object]", function)
 
 
-def _positional(function: Callable[..., object], *, is_method: bool) -> list[inspect.Parameter]:  # noqa: FBT  # a fact
+def _positional(function: Callable[..., object], *, is_method: bool) -> list[inspect.Parameter]:
     parameters = list(inspect.signature(function).parameters.values())[is_method:]
     if not 1 <= len(parameters) <= 2 or any(
         p.kind not in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD} for p in parameters

@@ -43,7 +43,7 @@ class Hints:
             subscriber(notice)
 
     def listen(self, storage: JobNotifier, queue_ids: frozenset[str]) -> None:
-        """Pass on what *storage* pushes about *queue_ids*, in the background, until `stop`. A second call does nothing."""
+        """Pass on what *storage* pushes about *queue_ids*, in the background. A second call does nothing."""
         if self._listening is None:
             self._listening = asyncio.create_task(self._listen(storage, queue_ids), name="pannier hints")
 

@@ -10,7 +10,7 @@ from typing import Final, cast
 from pannier.records import Json
 
 MAX_DEPTH: Final = 500
-"""How deeply a tree may nest. CPython 3.11 can parse about 1,000 levels less the caller's own stack; half of it is safe."""
+"""How deeply a tree may nest. CPython 3.11 parses 1,000 levels less the caller's own stack; half of it is safe."""
 
 _READABLE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 _ESCAPED: Final = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), allow_nan=False)

@@ -64,8 +64,8 @@ class JobQueues:
     """
     Job queues on one storage: one queue for each command.
 
-    `async with jobs:` opens the storage; `async with jobs.worker():` opens it and works as well. A `JobQueues` may be made
-    at import time: nothing is opened or connected before that.
+    `async with jobs:` opens the storage; `async with jobs.worker():` opens it and works as well. A `JobQueues` may
+    be made at import time: nothing is opened or connected before that.
     """
 
     def __init__(
@@ -173,8 +173,8 @@ class JobQueues:
 
         Args:
             options: How it works.
-            overrun: Called, from any thread, when a handler is about to outlive its lease and can't be stopped; a program
-                that is a worker and nothing else ends its process here (E6).
+            overrun: Called, from any thread, when a handler is about to outlive its lease and can't be stopped; a
+                program that is a worker and nothing else ends its process here (E6).
         """
         from pannier.worker.worker import Worker  # noqa: PLC0415  # a program that only queues loads no worker
 
@@ -269,7 +269,10 @@ class JobQueues:
 
         Args:
             jobs: Commands, to which the options apply, and records made by `create_job`, which have their own.
-            execute_after, expire_on, priority, metadata: As in `queue_job`.
+            execute_after: As in `queue_job`, and so the rest.
+            expire_on: As there.
+            priority: As there.
+            metadata: As there.
 
         Returns:
             For each the tracking id that stands.
@@ -440,6 +443,7 @@ def _source(storage: str | JobStorageProvider, plugins: Plugins) -> _Source:
         return _Source(lambda: plugins.create_storage(url), url)
     if not isinstance(storage, JobStorageProvider):
         raise ConfigurationError(
-            f"a storage is a URL or implements pannier.storage.JobStorageProvider; {type(storage).__qualname__} does not"
+            f"a storage is a URL or implements pannier.storage.JobStorageProvider; "
+            f"{type(storage).__qualname__} does not"
         )
     return _Source(lambda: storage, None)

@@ -12,8 +12,9 @@ class RetryPolicy:
     """
     Exponential backoff with full jitter.
 
-    The delay before attempt n + 1 is drawn evenly from 0 to `first_delay * factor ** (n - 1)`, at most `max_delay`: full
-    jitter spreads a burst of failures best (M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+    The delay before attempt n + 1 is drawn evenly from 0 to `first_delay * factor ** (n - 1)`, at most `max_delay`:
+    full jitter spreads a burst of failures best (M. Brooker, "Exponential Backoff And Jitter", AWS Architecture
+    Blog, 2015).
 
     Attributes:
         max_attempts: How many attempts in all; at least 1, which means no retry.

@@ -29,8 +29,8 @@ class Portal:
     """
     Runs coroutines of one `JobQueues` on its event loop, from other threads.
 
-    Where the job queues are open already (in a worker, from a handler's thread), that loop is used. Elsewhere the first call
-    starts a daemon thread with a loop of its own and opens them there. A forked child starts its own.
+    Where the job queues are open already (in a worker, from a handler's thread), that loop is used. Elsewhere the
+    first call starts a daemon thread with a loop of its own and opens them there. A forked child starts its own.
     """
 
     def __init__(self, jobs: JobQueues) -> None:

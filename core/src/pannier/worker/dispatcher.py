@@ -207,7 +207,8 @@ class Dispatcher:
             return
         self._claimed(claimed.jobs)
         touched: dict[int, Lane] = {}
-        # Stable: inside a priority the storage's order stands. Jobs whose worker died start before anything is held ahead.
+        # Stable: inside a priority the storage's order stands. Jobs whose worker died start before anything is held
+        # ahead.
         for job in sorted(claimed.jobs, key=lambda job: (-job.lapses, -job.priority)):
             lane = self._by_queue[job.queue_id]
             if id(lane) not in touched:

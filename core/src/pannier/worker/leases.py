@@ -1,8 +1,8 @@
 """
 Leases: which ones this worker holds, and the keeper that renews them and sees to it that no handler outlives one.
 
-The keeper runs on an event loop in a thread of its own, with a storage instance of its own, so that a handler that blocks
-the worker's loop loses no lease (E6). Where the storage can't be opened twice it runs on the worker's loop.
+The keeper runs on an event loop in a thread of its own, with a storage instance of its own, so that a handler that
+blocks the worker's loop loses no lease (E6). Where the storage can't be opened twice it runs on the worker's loop.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ class LeaseHolder(Protocol):
 
 
 class HeldLeases:
-    """The leases that are held, each with its end. Read and written from two threads; each step is one dict operation."""
+    """The leases that are held, with their ends. Used by two threads; each step is one dict operation."""
 
     def __init__(self) -> None:
         self._ends: dict[UUID, tuple[Lease, datetime]] = {}

@@ -36,7 +36,8 @@ class WorkerOptions:
     Attributes:
         queues: Only these queues, by name; None: all that have a handler.
         max_running: How many jobs run at once over all queues; None: the sum of the queues' own limits.
-        lease_for: How long a lease lasts; more than three times `renew_every` is not needed, less than twice is refused.
+        lease_for: How long a lease lasts; more than three times `renew_every` is not needed, less than twice is
+            refused.
         renew_every: How often leases are renewed.
         probe_every: How often the storage is asked without a reason; None: 60 s where it pushes, 1 s where it does not.
         storage_retry_delay: The longest pause between two tries while the storage is faulty.

@@ -17,8 +17,8 @@ class Reporting:
     """
     Words what happens to jobs.
 
-    What goes well is logged at DEBUG: a line for each job costs more than running it. Each line carries tracking id, queue,
-    attempt and worker as fields.
+    What goes well is logged at DEBUG: a line for each job costs more than running it. Each line carries tracking id,
+    queue, attempt and worker as fields.
     """
 
     def __init__(self, *, observers: Observers, clock: Clock, worker_id: str) -> None:

@@ -32,9 +32,9 @@ class Ended:
 
 class Settler:
     """
-    Collects outcomes and settles them. A batch is sent as soon as the one before is answered; nothing waits for company.
+    Collects outcomes and settles them.
 
-    An outcome leaves only when the storage has answered it, accepted or refused.
+    A batch is sent as soon as the one before is answered; nothing waits for company. An outcome leaves only when the storage has answered it, accepted or refused.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Settler:
         return len(self._waiting)
 
     def has(self, lease: Lease) -> bool:
-        """Whether the outcome of *lease* is here, sent or not. Its attempt has ended, so the lease can't be lost any more."""
+        """Whether the outcome of *lease* is here, sent or not: its attempt has ended, so nothing is left to stop."""
         return any(ended.lease == lease for ended in (*self._sent, *self._waiting))
 
     def settle(self, ended: Ended) -> None:

@@ -13,8 +13,8 @@ class Solitude:
     """
     At most one job that wants to be alone, while it waits for that and while it runs.
 
-    It waits for a lease's time at most, or a worker with hour-long handlers would claim nothing for hours; then its queue
-    rests for as long, so that the same job is not taken and given back again and again.
+    It waits for a lease's time at most, or a worker with hour-long handlers would claim nothing for hours; then its
+    queue rests for as long, so that the same job is not taken and given back again and again.
     """
 
     def __init__(self) -> None:
