@@ -1,8 +1,7 @@
 """
 What the fields of pannier's values may hold.
 
-Each function refuses a wrong value with a TypeError or ValueError that calls it by its field's name (R106). Sets of
-types are compared by `issuperset`, which looks at each member of a container at C speed.
+Each function refuses a wrong value with a TypeError or ValueError that calls it by its field's name (R106).
 """
 
 from collections.abc import Iterable, Mapping
