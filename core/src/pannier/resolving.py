@@ -1,6 +1,5 @@
 """The default resolver of class handlers: it fills in trackers, as the constructors ask for them."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -9,6 +8,7 @@ from pannier.errors import ConfigurationError
 from pannier.tracker import JobTracker
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pannier.queues import JobQueues
 
 T = TypeVar("T")

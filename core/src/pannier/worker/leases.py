@@ -11,12 +11,14 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from threading import Thread
-from typing import Final, Protocol
-from uuid import UUID
+from typing import Final, Protocol, TYPE_CHECKING
 
 from pannier.clock import Clock
 from pannier.records import Lease
 from pannier.storage import JobStorageProvider
+
+if TYPE_CHECKING:
+    from uuid import UUID
 
 logger = logging.getLogger("pannier.worker")
 

@@ -34,7 +34,8 @@ class Settler:
     """
     Collects outcomes and settles them.
 
-    A batch is sent as soon as the one before is answered; nothing waits for company. An outcome leaves only when the storage has answered it, accepted or refused.
+    A batch is sent as soon as the one before is answered; nothing waits for company. An outcome leaves only when the
+    storage has answered it, accepted or refused.
     """
 
     def __init__(

@@ -7,7 +7,6 @@ from contextlib import suppress
 from datetime import timedelta
 from random import Random
 from typing import TYPE_CHECKING, Final
-from uuid import UUID
 
 from pannier.context import StopReason
 from pannier.errors import ConfigurationError
@@ -25,6 +24,7 @@ from pannier.worker.reporting import Reporting
 from pannier.worker.settler import Ended, Settler
 
 if TYPE_CHECKING:
+    from uuid import UUID
     from pannier.queues import JobQueues
 
 logger = logging.getLogger("pannier.worker")
