@@ -50,7 +50,7 @@ class StorageBusyError(StorageError):
 
 
 class StorageConflictError(StorageError):
-    """The storage gave this call up in favour of another one (a serialization failure, a deadlock). Nothing was written."""
+    """The storage gave this call up for another one (a serialization failure, a deadlock). Nothing was written."""
 
     retryable = True
 
@@ -60,7 +60,7 @@ class StorageClosedError(StorageError):
 
 
 class StorageRefusedError(StorageError):
-    """The storage refuses what pannier needs: a wrong password, a missing right, a full or read-only disk, a bad statement."""
+    """The storage refuses what pannier needs: a wrong password, a missing right, a full disk, a bad statement."""
 
 
 @attrs.define
@@ -83,7 +83,7 @@ class UnstorableError(StorageError):
 
 @attrs.define
 class SchemaTooNewError(StorageError):
-    """The store was made by a newer pannier that declares itself incompatible with this one. Nothing was changed (R115)."""
+    """The store was made by a newer pannier that says it is incompatible with this one. Nothing was changed (R115)."""
 
     found: int
     known: int
@@ -98,7 +98,7 @@ class SchemaTooNewError(StorageError):
 @attrs.define
 class LeaseLostError(StorageError):
     """
-    A settlement inside the caller's transaction named a lease that no longer stands. Let the transaction roll back (R9).
+    A settlement in the caller's transaction named a lease that no longer stands. Let the transaction roll back (R9).
 
     Attributes:
         tracking_ids: The jobs whose leases were refused.
@@ -196,7 +196,7 @@ class NotRunningHereError(UsageError):
 
 
 class InvalidJobError(UsageError, ValueError):
-    """A job cannot be queued as asked: a naive datetime, an `expire_on` at or before `execute_after`, a bad priority."""
+    """A job cannot be queued as asked: a naive datetime, an `expire_on` not after `execute_after`, a bad priority."""
 
 
 class EncodingError(UsageError, ValueError):

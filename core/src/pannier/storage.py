@@ -3,8 +3,8 @@ The contract of a storage: what an adapter implements, and what it may rely on.
 
 A storage keeps jobs and lets many workers share them out safely. It implements `JobStorageProvider` and whichever
 add-ons its engine can carry: `JobResultProvider`, `JobInspector`, `JobNotifier`, `TransactionalStorage`. They are found
-by type, less `Capabilities.withheld`. The numbers in the docstrings are the contract's rules; each has a test of its own
-in the conformance suite.
+by type, less `Capabilities.withheld`. The numbers in the docstrings are the contract's rules; each has a test of its
+own in the conformance suite.
 
 What holds for all verbs:
 
@@ -12,19 +12,19 @@ What holds for all verbs:
   change at once (R4). Two namespaces share nothing (R95). An instance belongs to the event loop that opened it.
 - **Arguments** are values that checked themselves when they were made (R13, R80, R106); a storage checks only new jobs,
   by `check_new_jobs` (R1). What it can't hold exactly it refuses with UnstorableError before it writes anything
-  (R5, R17, R71, R81, R96, R100-R105, R123); it never alters, folds or cuts a value. Junk raises TypeError, ValueError or
-  a `StorageError`, and does no harm (R108). Nothing is shared with the caller's objects (R3).
+  (R5, R17, R71, R81, R96, R100-R105, R123); it never alters, folds or cuts a value. Junk raises TypeError, ValueError
+  or a `StorageError`, and does no harm (R108). Nothing is shared with the caller's objects (R3).
 - **Time** is passed in as `now`. A storage reads no clock for any decision (R83), and no time zone of its process or
   server has any effect (R79, R82). Intervals are half-open (R19, R21, R37). A storage coarser than a microsecond rounds
   up `execute_after` and `dequeue_after` and down `expire_on` and the `now` that it compares with (R20).
 - **Atomicity.** Each job is stored, each settlement applied, atomically, through any crash (R49, R57, R84-R89). The
-  batch is atomic where `Capabilities.atomic_batches`; elsewhere a call that raises may have done a part, and repeating it
-  does the rest and changes nothing done (R5).
-- **Sharing a transaction.** Calls that are awaited at the same time may share a transaction or statement; the outcome is
-  as if they had run one after another in the order started, and no call's error or cancellation changes another's
+  batch is atomic where `Capabilities.atomic_batches`; elsewhere a call that raises may have done a part, and repeating
+  it does the rest and changes nothing done (R5).
+- **Sharing a transaction.** Calls that are awaited at the same time may share a transaction or statement; the outcome
+  is as if they had run one after another in the order started, and no call's error or cancellation changes another's
   answer (R91, R122).
-- **Cancellation.** Any call may be cancelled at any await; the instance works on, and nothing is leaked (R36, R94, R117,
-  R118).
+- **Cancellation.** Any call may be cancelled at any await; the instance works on, and nothing is leaked (R36, R94,
+  R117, R118).
 - **Blocking.** No call holds the event loop for 100 ms (R92). No call's cost grows with the backlog (R119, R120).
 - **Errors** are pannier's, the driver's own as their cause; retryable ones are told apart; no password and no payload
   stands in a message (R107). A lost connection is StorageUnavailableError within the declared timeout, and the instance
@@ -126,8 +126,8 @@ class JobStorageProvider(Protocol):
         Store new jobs, in order; all of their fields come back exactly (R1, R2, R6, R101).
 
         For each: a tracking id that is stored already stands, unmodified (R7); else the job that has the same queue and
-        key stands, finished ones included, also an earlier one of this batch (R10-R12, R14-R18); else the job is stored.
-        Without a key nothing is deduplicated (R13).
+        key stands, finished ones included, also an earlier one of this batch (R10-R12, R14-R18); else the job is
+        stored. Without a key nothing is deduplicated (R13).
 
         Returns:
             For each job the tracking id that stands.
@@ -143,8 +143,8 @@ class JobStorageProvider(Protocol):
         Lease due jobs to one worker, up to each demand's limit (R23, R24, R27).
 
         Atomic: while its lease lives, no other claim in any process returns the job (R22, R29-R32, R47). From one queue
-        it takes lapsed leases first, oldest end first, then PENDING jobs by priority, due time and tracking id (R25, R26,
-        R38). Sets status, fence, attempt, lapses, worker and lease on the stored and on the returned record (R33, R34).
+        it takes lapsed leases first, oldest end first, then PENDING jobs by priority, due time and tracking id (R25,
+        R26, R38). Sets status, fence, attempt, lapses, worker and lease on the stored and on the returned record (R33, R34).
         It may mark EXPIRED what a purge would, and touches nothing else. What can't be read comes back in
         `Claimed.unreadable` (R56). Nothing due is an empty answer at once, with a lower bound of the next due instant
         (R121). Contention never surfaces as an error before the timeout (R35).
@@ -274,8 +274,8 @@ class TransactionalStorage(Protocol[Transaction]):
         """
         Do as `store_jobs` inside the caller's open transaction (R9).
 
-        Commits and rolls back nothing; after an expected duplicate the transaction is still usable. No other verb of this
-        storage may be awaited inside. After the commit the caller triggers the queue.
+        Commits and rolls back nothing; after an expected duplicate the transaction is still usable. No other verb of
+        this storage may be awaited inside. After the commit the caller triggers the queue.
         """
         ...
 
