@@ -1,5 +1,6 @@
 """What a handler knows about the execution it is part of: `JobContext`, and the job that the current code executes."""
 
+from collections.abc import Awaitable
 from contextvars import ContextVar
 from datetime import datetime
 from enum import StrEnum
@@ -76,8 +77,8 @@ class Reporter(Protocol):
         """The job that is executed."""
         ...
 
-    async def report(self, progress: JobResult[object]) -> bool:
-        """Keep *progress* under the execution's lease. Return False where the lease no longer stands."""
+    def report(self, progress: JobResult[object]) -> Awaitable[bool]:
+        """Keep *progress* under the execution's lease. Gives False where the lease no longer stands."""
         ...
 
 

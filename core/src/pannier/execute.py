@@ -60,6 +60,6 @@ async def execute_now(
     )
     token = CURRENT_JOB.set(reporter)
     try:
-        return await queues.invoker.invoke(registration.handler, command, job)
+        return await queues.invoker.prepare(registration.handler)(command, lambda: job)
     finally:
         CURRENT_JOB.reset(token)

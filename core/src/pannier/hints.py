@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import timedelta
 from random import Random
+from uuid import UUID
 
 from pannier.records import Notice, NoticeKind
 from pannier.storage import JobNotifier
@@ -25,6 +26,7 @@ class Hints:
 
     def __init__(self, *, retry_delay: timedelta = timedelta(seconds=5), random: Random | None = None) -> None:
         self._subscribers: list[Callable[[Notice], None]] = []
+        self._watchers: dict[UUID, list[Callable[[], None]]] = {}
         self._backoff = Backoff(retry_delay, random or Random())
         self._listening: asyncio.Task[None] | None = None
 
@@ -37,8 +39,32 @@ class Hints:
         with suppress(ValueError):
             self._subscribers.remove(subscriber)
 
+    def watch(self, tracking_id: UUID, watcher: Callable[[], None]) -> None:
+        """Call *watcher* when something may have become of the job *tracking_id*."""
+        self._watchers.setdefault(tracking_id, []).append(watcher)
+
+    def unwatch(self, tracking_id: UUID, watcher: Callable[[], None]) -> None:
+        """Call *watcher* no more."""
+        watchers = self._watchers.get(tracking_id, [])
+        with suppress(ValueError):
+            watchers.remove(watcher)
+        if not watchers:
+            self._watchers.pop(tracking_id, None)
+
+    def finished(self, tracking_ids: Iterable[UUID]) -> None:
+        """Tell who watches one of these jobs; costs nothing while nobody does."""
+        if not self._watchers:
+            return
+        for tracking_id in tracking_ids:
+            for watcher in tuple(self._watchers.get(tracking_id, ())):
+                watcher()
+
     def pass_on(self, notice: Notice) -> None:
-        """Tell every subscriber of *notice*."""
+        """Tell every subscriber of *notice*, and who watches its job."""
+        if notice.kind is NoticeKind.MISSED:
+            self.finished(tuple(self._watchers))
+        elif notice.kind is not NoticeKind.QUEUED and notice.tracking_id is not None:
+            self.finished([notice.tracking_id])
         for subscriber in tuple(self._subscribers):
             subscriber(notice)
 

@@ -18,17 +18,9 @@ Middleware: TypeAlias = Callable[[Command[object], JobContext[object], Next], Aw
 """`async def middleware(command, job, call_next): return await call_next(command)`."""
 
 
-def wrap(
-    middleware: Sequence[Middleware],
-    handler: Callable[[Command[object], JobContext[object]], Awaitable[object]],
-    job: JobContext[object],
-) -> Next:
-    """Return *handler*, bound to *job*, inside all of *middleware*."""
-
-    def innermost(command: Command[object]) -> Awaitable[object]:
-        return handler(command, job)
-
-    chain: Next = innermost
+def wrap(middleware: Sequence[Middleware], handler: Next, job: JobContext[object]) -> Next:
+    """Return *handler* inside all of *middleware*, which get *job*."""
+    chain = handler
     for layer in reversed(middleware):
         chain = _around(layer, job, chain)
     return chain

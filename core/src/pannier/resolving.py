@@ -9,6 +9,7 @@ from pannier.tracker import JobTracker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
     from pannier.queues import JobQueues
 
 T = TypeVar("T")

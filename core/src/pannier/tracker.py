@@ -24,7 +24,7 @@ from pannier.errors import (
 )
 from pannier.handlers import Registration
 from pannier.invocation import Steps, progress_type
-from pannier.records import Cancellation, JobRecord, JobStatus, Notice, NoticeKind, Payload, StoredResult
+from pannier.records import Cancellation, JobRecord, JobStatus, Payload, StoredResult
 
 if TYPE_CHECKING:
     from pannier.queues import JobQueues
@@ -265,18 +265,13 @@ class _Hinted:
 
     def __enter__(self) -> "_Hinted":
         self._queues.listen()
-        self._queues.session.hints.subscribe(self._notice)
+        self._queues.session.hints.watch(self._tracking_id, self._event.set)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._queues.session.hints.unsubscribe(self._notice)
+        self._queues.session.hints.unwatch(self._tracking_id, self._event.set)
 
     async def wait(self, seconds: float) -> None:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._event.wait(), seconds)
         self._event.clear()
-
-    def _notice(self, notice: Notice) -> None:
-        is_about_it = notice.tracking_id == self._tracking_id and notice.kind is not NoticeKind.QUEUED
-        if is_about_it or notice.kind is NoticeKind.MISSED:
-            self._event.set()

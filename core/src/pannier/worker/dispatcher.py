@@ -9,14 +9,14 @@ from typing import Final
 
 from pannier.clock import Clock
 from pannier.context import StopReason
-from pannier.records import Claim, Claimed, Demand, Failed, JobError, JobRecord, Lease, Outcome, Release, Unreadable
+from pannier.records import Claim, Claimed, Demand, JobRecord, Release
 from pannier.storage import JobStorageProvider
+from pannier.worker.attempts import Attempt, Attempts, Phase
 from pannier.worker.backoff import Backoff
-from pannier.worker.execution import Execution, Run
+from pannier.worker.execution import Execution
 from pannier.worker.failures import died_too_often
 from pannier.worker.lanes import Lane
-from pannier.worker.leases import HeldLeases
-from pannier.worker.settler import Ended, Settler
+from pannier.worker.settler import Settler
 from pannier.worker.solitude import LAST_CHANCE, Solitude
 
 logger = logging.getLogger("pannier.worker")
@@ -37,7 +37,7 @@ class Dispatcher:
         storage: JobStorageProvider,
         clock: Clock,
         lanes: Sequence[Lane],
-        held: HeldLeases,
+        attempts: Attempts,
         settler: Settler,
         backoff: Backoff,
         worker_id: str,
@@ -50,7 +50,7 @@ class Dispatcher:
         self._clock = clock
         self._lanes = list(lanes)
         self._by_queue = {queue_id: lane for lane in lanes for queue_id in lane.registration.queue_ids}
-        self._held = held
+        self._attempts = attempts
         self._settler = settler
         self._backoff = backoff
         self._worker_id = worker_id
@@ -69,13 +69,18 @@ class Dispatcher:
         self._due: datetime | None = None
 
     def use(self, execution: Execution) -> None:
-        """Start jobs in *execution*, whose `ended` is this dispatcher's."""
+        """Start attempts in *execution*, which reports to `ended`."""
         self._execution = execution
 
     def wake(self) -> None:
         """Look for jobs now: something was queued, or may have been."""
         self._is_woken = True
         self._signal.set()
+
+    def unsettled_fewer(self) -> None:
+        """Take note that outcomes were answered: claiming may have waited for that."""
+        if self._is_held_up and self._settler.backlog < MAX_UNSETTLED:
+            self._signal.set()
 
     async def run(self) -> None:
         """Claim and start jobs until `stop`."""
@@ -94,58 +99,53 @@ class Dispatcher:
         """Claim no more, give back what has not started, and wait at most *grace* for what runs (E5)."""
         self._stopping.set()
         self._signal.set()
-        for job in self._waiting():
-            self._release(job)
+        self._give_back_waiting()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), grace.total_seconds())
 
-    def ended(self, run: Run, outcome: Outcome | None) -> None:
-        """Take note that *run* has ended: settle *outcome*, if any, and fill its slot."""
-        lane = run.lane
+    def ended(self, attempt: Attempt) -> None:
+        """Take note that a handler has ended: settle its outcome, if any, and fill its slot."""
+        lane = attempt.lane
         lane.running -= 1
-        if self._execution.runs.get(run.tracking_id) is run:
-            del self._execution.runs[run.tracking_id]
-        if outcome is None:
-            self._held.drop(run.lease)
+        attempt.phase = Phase.ENDED
+        if attempt.outcome is None:
+            self._attempts.drop(attempt)
         else:
-            self._settler.settle(Ended(run.job, run.lease, outcome))
-        if run.successor is not None:
-            self._place(run.successor, lane)
-        self._solitude.ended(run.lease)
-        self._fill(lane)
-        if not self._execution.runs:
-            self._idle.set()
-            self._end_solitude()
+            self._settler.settle(attempt)
+        if self._solitude.is_wanted:
+            self._solitude.ended(attempt)
+        if attempt.successor is not None:
+            self._place(attempt.successor)
+        if lane.ahead or self._max_running is not None:
+            self._fill(lane)
+        if not self._execution.running:
+            self._fall_idle()
         # Waking costs 8 us, so that is only done where a claim could follow.
-        if (self._is_woken or self._is_due()) and lane.appetite():
+        if lane.appetite() and (self._is_woken or self._is_due()):
             self._signal.set()
 
-    def lose(self, lost: Iterable[Lease], reason: StopReason) -> None:
-        """Stop what runs, and forget what waits, under leases that no longer stand."""
-        for lease in lost:
-            run = self._execution.runs.get(lease.tracking_id)
-            if run is not None and run.lease == lease:
-                run.ask_to_stop(reason)
-            for lane in self._lanes:
-                lane.discard(lease)
-            self._solitude.discard(lease)
-            self._held.drop(lease)
+    def lose(self, attempt: Attempt, reason: StopReason) -> None:
+        """Stop or forget *attempt*: its lease no longer stands. One that has ended is left to the settler."""
+        match attempt.phase:
+            case Phase.WAITING:
+                self._forget(attempt)
+                self._attempts.drop(attempt)
+            case Phase.RUNNING:
+                attempt.ask_to_stop(reason)
+                self._attempts.drop(attempt)
+            case Phase.ENDED:
+                pass
 
-    def endanger(self, leases: Iterable[Lease]) -> None:
-        """Stop what runs, and give back what waits, under leases that end soon and can't be renewed."""
-        for lease in leases:
-            run = self._execution.runs.get(lease.tracking_id)
-            if run is not None and run.lease == lease:
-                run.ask_to_stop(StopReason.LEASE_ENDING)
-            for lane in self._lanes:
-                job = lane.discard(lease)
-                if job is not None:
-                    self._release(job)
-
-    def unsettled_fewer(self) -> None:
-        """Take note that outcomes were answered: claiming may have waited for that."""
-        if self._is_held_up and self._settler.backlog < MAX_UNSETTLED:
-            self._signal.set()
+    def endanger(self, attempt: Attempt) -> None:
+        """Stop or give back *attempt*: its lease ends soon and can't be renewed (E6)."""
+        match attempt.phase:
+            case Phase.WAITING:
+                self._forget(attempt)
+                self._release(attempt)
+            case Phase.RUNNING:
+                attempt.ask_to_stop(StopReason.LEASE_ENDING)
+            case Phase.ENDED:
+                pass
 
     # -- claiming ------------------------------------------------------------------------------------------------------
 
@@ -158,7 +158,7 @@ class Dispatcher:
         demands = []
         for lane in self._lanes:
             limit = lane.appetite() if room is None else min(lane.appetite(), room)
-            if self._solitude.is_resting(lane.registration.queue_id, self._clock.now()):
+            if limit and self._solitude.is_resting(lane, self._clock.now()):
                 limit = 0
             if room is not None:
                 room -= limit
@@ -170,7 +170,7 @@ class Dispatcher:
         if self._max_running is None:
             return None
         here = sum(lane.running + len(lane.ahead) for lane in self._lanes)
-        return max(0, self._max_running + max(lane.ahead_limit() for lane in self._lanes) - here)
+        return max(0, self._max_running + max(lane.ahead_limit for lane in self._lanes) - here)
 
     async def _claim(self, demands: tuple[Demand, ...]) -> None:
         self._is_woken = False
@@ -190,106 +190,121 @@ class Dispatcher:
             await self._sleep(self._backoff.next_seconds())
             return
         self._backoff.reset()
-        self._accept(claimed, now)
+        self._accept(claimed, now + self._lease_for)
         probe = now + self._probe_every
         self._due = probe if claimed.next_due is None else min(probe, claimed.next_due)
         if not claimed.jobs and self._due <= now:
             await self._sleep(CONTENDED_PAUSE_SECONDS)
 
-    def _accept(self, claimed: Claimed, now: datetime) -> None:
-        if not claimed.jobs and not claimed.unreadable:
-            return
-        leases = [job.lease for job in claimed.jobs] + [unreadable.lease for unreadable in claimed.unreadable]
-        self._held.hold(leases, now + self._lease_for)
+    def _accept(self, claimed: Claimed, ends_at: datetime) -> None:
         for unreadable in claimed.unreadable:
-            self._settle_unreadable(unreadable, now)
+            self._settler.fail_unreadable(unreadable)
         if not claimed.jobs:
             return
         self._claimed(claimed.jobs)
-        touched: dict[int, Lane] = {}
-        # Stable: inside a priority the storage's order stands. Jobs whose worker died start before anything is held
-        # ahead.
-        for job in sorted(claimed.jobs, key=lambda job: (-job.lapses, -job.priority)):
-            lane = self._by_queue[job.queue_id]
-            if id(lane) not in touched:
-                touched[id(lane)] = lane
-                lane.is_cautious = job.lapses > 0
-            self._place(job, lane)
-        for lane in touched.values():
+        lapsed = {id(self._by_queue[job.queue_id]) for job in claimed.jobs if job.lapses}
+        lanes = {id(lane): lane for lane in (self._by_queue[job.queue_id] for job in claimed.jobs)}
+        for key, lane in lanes.items():
+            lane.be_cautious(has_lapsed=key in lapsed)
+        for job in _by_urgency(claimed.jobs):
+            attempt = Attempt(job, self._by_queue[job.queue_id], ends_at)
+            earlier = self._attempts.of(job.tracking_id)
+            self._attempts.hold(attempt)
+            if earlier is None:
+                self._place(attempt)
+            else:
+                self._supersede(earlier, attempt)
+        for lane in lanes.values():
             self._fill(lane)
 
-    def _place(self, job: JobRecord, lane: Lane) -> None:
-        """Decide where the claimed *job* goes; `_fill` starts what waits."""
-        running = self._execution.runs.get(job.tracking_id)
-        if self._stopping.is_set():
-            self._release(job)
-        elif job.lapses > LAST_CHANCE:
-            self._settler.settle(Ended(job, job.lease, died_too_often(job, at=self._clock.now())))
-        elif running is not None:  # its own lease lapsed while it ran: never two runs at a time (E13)
-            running.ask_to_stop(StopReason.LEASE_LOST)
-            running.successor = job
-        elif job.lapses == LAST_CHANCE:
-            self._place_alone(job, lane)
-        elif job.lapses == 0:
-            lane.ahead.append(job)
-        elif self._may_start(lane):
-            self._start(job, lane)
-        else:
-            self._release(job)
+    def _supersede(self, earlier: Attempt, attempt: Attempt) -> None:
+        """Put *attempt* in the place of an *earlier* one of the same job, whose lease lapsed here (E13)."""
+        match earlier.phase:
+            case Phase.RUNNING:  # never two runs at a time: the new one starts when the old one has ended
+                earlier.ask_to_stop(StopReason.LEASE_LOST)
+                earlier.successor = attempt
+            case Phase.WAITING:
+                self._forget(earlier)
+                self._place(attempt)
+            case Phase.ENDED:
+                self._place(attempt)
 
-    def _place_alone(self, job: JobRecord, lane: Lane) -> None:
+    def _place(self, attempt: Attempt) -> None:
+        """Decide where a claimed job goes; `_fill` starts what waits."""
+        lapses = attempt.job.lapses
+        if self._stopping.is_set():
+            self._release(attempt)
+        elif lapses > LAST_CHANCE:
+            attempt.phase, attempt.outcome = Phase.ENDED, died_too_often(attempt.job, at=self._clock.now())
+            self._settler.settle(attempt)
+        elif lapses == LAST_CHANCE:
+            self._place_alone(attempt)
+        elif lapses == 0:
+            attempt.lane.ahead.append(attempt)
+        elif self._may_start(attempt.lane):
+            self._start(attempt)
+        else:
+            self._release(attempt)
+
+    def _place_alone(self, attempt: Attempt) -> None:
         """Run a job that has twice outlived its worker with nothing beside it, so that only the killer is condemned."""
         if self._solitude.is_wanted:
-            self._release(job)
+            self._release(attempt)
             return
-        for waiting in self._waiting():
-            self._release(waiting)
-        self._solitude.want(job, lane.registration.queue_id, until=self._clock.now() + self._lease_for)
-        if not self._execution.runs:
-            self._end_solitude()
-
-    def _end_solitude(self) -> None:
-        """Start the job that waits to be alone: nothing runs any more."""
-        job = self._solitude.take()
-        if job is not None:
-            self._start(job, self._by_queue[job.queue_id])
-        elif not self._solitude.is_wanted:
-            self._signal.set()
+        self._give_back_waiting()
+        self._solitude.want(attempt, until=self._clock.now() + self._lease_for)
+        if not self._execution.running:
+            self._fall_idle()
 
     # -- slots ---------------------------------------------------------------------------------------------------------
 
     def _may_start(self, lane: Lane) -> bool:
-        if lane.free <= 0 or self._solitude.is_wanted:
+        if lane.running >= lane.options.max_concurrency or self._solitude.is_wanted:
             return False
-        return self._max_running is None or len(self._execution.runs) < self._max_running
+        return self._max_running is None or len(self._execution.running) < self._max_running
 
     def _fill(self, lane: Lane) -> None:
-        """Start what waits in *lane*, and where a limit over all lanes was met, in the others as well."""
+        """Start what waits in *lane*, and under a limit over all lanes in the others as well."""
         while lane.ahead and self._may_start(lane):
-            self._start(lane.ahead.popleft(), lane)
+            self._start(lane.ahead.popleft())
         if self._max_running is not None:
             for other in self._lanes:
                 while other.ahead and self._may_start(other):
-                    self._start(other.ahead.popleft(), other)
+                    self._start(other.ahead.popleft())
 
-    def _start(self, job: JobRecord, lane: Lane) -> None:
+    def _start(self, attempt: Attempt) -> None:
         self._idle.clear()
-        self._execution.start(job, lane)
+        self._execution.start(attempt)
 
-    def _waiting(self) -> list[JobRecord]:
-        """Take out every job that is claimed but not started."""
-        waiting = [job for lane in self._lanes for job in lane.ahead]
+    def _fall_idle(self) -> None:
+        """Nothing runs any more: start what waits to be alone, or let claiming go on."""
+        alone = self._solitude.take()
+        if alone is not None:
+            self._start(alone)
+            return
+        self._idle.set()
+        self._signal.set()
+
+    def _give_back_waiting(self) -> None:
+        """Release every job that is claimed but not started."""
         for lane in self._lanes:
+            waiting = list(lane.ahead)
             lane.ahead.clear()
+            for attempt in waiting:
+                self._release(attempt)
         alone = self._solitude.give_up(rest_until=self._clock.now() + self._lease_for)
-        return waiting if alone is None else [*waiting, alone]
+        if alone is not None:
+            self._release(alone)
 
-    def _release(self, job: JobRecord) -> None:
-        self._settler.settle(Ended(job, job.lease, Release()))
+    def _forget(self, attempt: Attempt) -> None:
+        """Take *attempt* out of where it waits."""
+        with suppress(ValueError):
+            attempt.lane.ahead.remove(attempt)
+        self._solitude.discard(attempt)
 
-    def _settle_unreadable(self, unreadable: Unreadable, now: datetime) -> None:
-        error = JobError(attempt=1, at=now, kind="pannier.errors.DecodingError", message=unreadable.reason)
-        self._settler.settle(Ended(None, unreadable.lease, Failed(error)))
+    def _release(self, attempt: Attempt) -> None:
+        attempt.phase, attempt.outcome = Phase.ENDED, Release()
+        self._settler.settle(attempt)
 
     # -- waiting -------------------------------------------------------------------------------------------------------
 
@@ -303,11 +318,23 @@ class Dispatcher:
             return
         with suppress(TimeoutError):
             await asyncio.wait_for(self._signal.wait(), max(0.0, (until - self._clock.now()).total_seconds()))
-        if self._solitude.is_over(self._clock.now()):
-            for job in self._waiting():
-                self._release(job)
+        deadline = self._solitude.deadline
+        if deadline is not None and deadline <= self._clock.now():
+            self._give_back_waiting()
 
     async def _sleep(self, seconds: float) -> None:
         """Wait for *seconds*, or until the worker is to stop."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), seconds)
+
+
+def _by_urgency(jobs: Sequence[JobRecord]) -> Iterable[JobRecord]:
+    """
+    Return *jobs* in the order to start them in: those whose worker died first, then by priority.
+
+    Inside a priority the storage's order stands. Most claims need no sorting, and looking is cheaper.
+    """
+    first = jobs[0].priority
+    if any(job.lapses or job.priority != first for job in jobs):
+        return sorted(jobs, key=lambda job: (-job.lapses, -job.priority))
+    return jobs

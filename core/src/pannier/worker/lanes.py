@@ -1,16 +1,21 @@
-"""Lanes: the slots of one queue in one worker, and the jobs that are claimed ahead of them."""
+"""Lanes: the slots of one queue in one worker, and the attempts that were claimed ahead of them."""
 
 from collections import deque
 from datetime import timedelta
-from typing import Final
+from typing import Final, TYPE_CHECKING
 
 from pannier.handlers import QueueOptions, Registration
-from pannier.records import JobRecord, Lease
+
+if TYPE_CHECKING:
+    from pannier.worker.attempts import Attempt
 
 AHEAD: Final = timedelta(milliseconds=100)
 """What is claimed ahead should run in about this time, so that a crash or a slow job delays little."""
 
-_SMOOTHING: Final = 0.2
+_SAMPLE: Final = 16
+"""How many runs are timed together once a first one was: the sum costs nothing, the arithmetic 0.5 us."""
+
+_SMOOTHING: Final = 0.5
 
 
 class Lane:
@@ -22,26 +27,44 @@ class Lane:
         options: The queue's options.
         running: How many handlers run now, at most `options.max_concurrency` (E1).
         ahead: Claimed jobs that wait for a slot, in the order they are to start.
-        is_cautious: Whether the last claim found jobs whose worker had died: then nothing is claimed ahead (E14).
     """
 
     def __init__(self, registration: Registration, options: QueueOptions) -> None:
         self.registration = registration
         self.options = options
         self.running = 0
-        self.ahead: deque[JobRecord] = deque()
-        self.is_cautious = False
-        self._seconds: float | None = None  # of one run, smoothed; None: not measured yet
+        self.ahead: deque[Attempt] = deque()
+        self._is_cautious = False
+        self._pace: float | None = None  # seconds of one run, smoothed; None: not measured yet
+        self._timed = 0
+        self._seconds = 0.0
+        self._ahead_limit = 0
 
     @property
     def free(self) -> int:
         """How many slots are free."""
         return self.options.max_concurrency - self.running
 
+    @property
+    def ahead_limit(self) -> int:
+        """How many jobs may wait here: what runs in about 100 ms, at most `prefetch`."""
+        return 0 if self._is_cautious else self._ahead_limit
+
     def measure(self, seconds: float) -> None:
         """Take note of how long a run took."""
-        known = self._seconds
-        self._seconds = seconds if known is None else known + _SMOOTHING * (seconds - known)
+        self._timed += 1
+        self._seconds += seconds
+        if self._pace is not None and self._timed < _SAMPLE and seconds < AHEAD.total_seconds():
+            return
+        mean = self._seconds / self._timed
+        self._pace = mean if self._pace is None else self._pace + _SMOOTHING * (mean - self._pace)
+        self._timed, self._seconds = 0, 0.0
+        in_time = AHEAD.total_seconds() * self.options.max_concurrency / max(self._pace, 1e-6)
+        self._ahead_limit = min(self.options.prefetch, int(in_time))
+
+    def be_cautious(self, *, has_lapsed: bool) -> None:
+        """Claim nothing ahead while claims find jobs whose worker had died: those start at once or not at all (E14)."""
+        self._is_cautious = has_lapsed
 
     def appetite(self) -> int:
         """
@@ -50,23 +73,9 @@ class Lane:
         Free slots are always filled. Further jobs are claimed ahead only once half of those ahead are used up, so that
         claims come in batches.
         """
-        unmet = self.free - len(self.ahead)
-        ahead = self.ahead_limit()
-        if unmet > 0 or (ahead and len(self.ahead) * 2 <= ahead):
-            return max(0, unmet + ahead)
+        waiting = len(self.ahead)
+        unmet = self.options.max_concurrency - self.running - waiting
+        limit = self.ahead_limit
+        if unmet > 0 or (limit and waiting * 2 <= limit):
+            return max(0, unmet + limit)
         return 0
-
-    def ahead_limit(self) -> int:
-        """Return how many jobs may wait here: what runs in about 100 ms, at most `prefetch`."""
-        if self._seconds is None or self.is_cautious or not self.options.prefetch:
-            return 0
-        in_time = AHEAD.total_seconds() * self.options.max_concurrency / max(self._seconds, 1e-6)
-        return min(self.options.prefetch, int(in_time))
-
-    def discard(self, lease: Lease) -> JobRecord | None:
-        """Forget the job of *lease* if it waits here, and return it."""
-        for waiting in self.ahead:
-            if waiting.tracking_id == lease.tracking_id and waiting.fence == lease.fence:
-                self.ahead.remove(waiting)
-                return waiting
-        return None

@@ -1,8 +1,8 @@
 """
-Leases: which ones this worker holds, and the keeper that renews them and sees to it that no handler outlives one.
+The keeper: renews leases and sees to it that no handler outlives one.
 
-The keeper runs on an event loop in a thread of its own, with a storage instance of its own, so that a handler that
-blocks the worker's loop loses no lease (E6). Where the storage can't be opened twice it runs on the worker's loop.
+It runs on an event loop in a thread of its own, with a storage instance of its own, so that a handler that blocks the
+worker's loop loses no lease (E6). Where the storage can't be opened twice it runs on the worker's loop.
 """
 
 import asyncio
@@ -11,23 +11,24 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from threading import Thread
-from typing import Final, Protocol, TYPE_CHECKING
+from typing import Final, Protocol
 
 from pannier.clock import Clock
 from pannier.records import Lease
 from pannier.storage import JobStorageProvider
-
-if TYPE_CHECKING:
-    from uuid import UUID
+from pannier.worker.attempts import Attempt, Attempts
 
 logger = logging.getLogger("pannier.worker")
 
 MARGIN: Final = 3
 """A handler whose lease can't be renewed is stopped a third of a lease before its end (E6)."""
 
+LOOKS: Final = 10
+"""How often in the time of a lease the leases' ends are looked at."""
+
 
 class LeaseHolder(Protocol):
-    """Whoever runs handlers. Called on the worker's loop, but for `overrun`, which any thread may call."""
+    """Whoever runs handlers. Called on the worker's loop, but for `overrun`, which the keeper's thread calls."""
 
     def lose(self, lost: frozenset[Lease]) -> None:
         """The storage has refused these leases: another attempt owns the jobs, or they were cancelled."""
@@ -36,44 +37,7 @@ class LeaseHolder(Protocol):
         """These leases could not be renewed and end soon: stop their handlers."""
 
     def overrun(self, leases: frozenset[Lease]) -> None:
-        """These leases are about to end and their handlers still run. Must not block, and may end the process."""
-
-
-class HeldLeases:
-    """The leases that are held, with their ends. Used by two threads; each step is one dict operation."""
-
-    def __init__(self) -> None:
-        self._ends: dict[UUID, tuple[Lease, datetime]] = {}
-
-    def __len__(self) -> int:
-        return len(self._ends)
-
-    def __contains__(self, lease: Lease) -> bool:
-        held = self._ends.get(lease.tracking_id)
-        return held is not None and held[0].fence == lease.fence
-
-    def hold(self, leases: Iterable[Lease], ends_at: datetime) -> None:
-        """Hold *leases* until *ends_at*."""
-        self._ends.update((lease.tracking_id, (lease, ends_at)) for lease in leases)
-
-    def drop(self, lease: Lease) -> None:
-        """Hold *lease* no more: its job is settled, or lost."""
-        if lease in self:
-            self._ends.pop(lease.tracking_id, None)
-
-    def extend(self, leases: Iterable[Lease], ends_at: datetime) -> None:
-        """Move the end of those of *leases* that are still held."""
-        for lease in leases:
-            if lease in self:
-                self._ends[lease.tracking_id] = (lease, ends_at)
-
-    def ending_by(self, instant: datetime) -> frozenset[Lease]:
-        """Return the leases that end at or before *instant*."""
-        return frozenset(lease for lease, ends_at in list(self._ends.values()) if ends_at <= instant)
-
-    def all(self) -> frozenset[Lease]:
-        """Return every lease that is held now."""
-        return frozenset(lease for lease, _ in list(self._ends.values()))
+        """These leases are about to end; some handlers may still run. Must not block, and may end the process."""
 
 
 class Keeper:
@@ -84,7 +48,7 @@ class Keeper:
         *,
         storage: JobStorageProvider,
         clock: Clock,
-        held: HeldLeases,
+        attempts: Attempts,
         holder: LeaseHolder,
         call_holder: Callable[[Callable[[frozenset[Lease]], None], frozenset[Lease]], object],
         lease_for: timedelta,
@@ -92,12 +56,12 @@ class Keeper:
     ) -> None:
         self._storage = storage
         self._clock = clock
-        self._held = held
+        self._attempts = attempts
         self._holder = holder
         self._call_holder = call_holder  # takes a call over to the worker's loop
         self._lease_for = lease_for
         self._renew_every = renew_every
-        self._warned: frozenset[Lease] = frozenset()
+        self._endangered: frozenset[Lease] = frozenset()
         self._overrun: frozenset[Lease] = frozenset()
         self._soon = asyncio.Event()
         self._suspects: set[Lease] = set()
@@ -113,47 +77,51 @@ class Keeper:
         while True:
             await self._pause(renew_at - self._clock.now())
             if self._clock.now() >= renew_at:
-                renewed = await self._renew(self._held.all())
-                pause = self._renew_every if renewed else min(self._renew_every / 10, timedelta(seconds=1))
+                is_renewed = await self._renew(list(self._attempts))
+                pause = self._renew_every if is_renewed else min(self._renew_every / 10, timedelta(seconds=1))
                 renew_at = self._clock.now() + pause
             elif self._suspects:
-                suspects = frozenset(lease for lease in self._suspects if lease in self._held)
-                self._suspects.clear()
-                await self._renew(suspects)
+                suspects, self._suspects = self._suspects, set()
+                await self._renew(self._attempts.under_any(suspects))
             self._watch()
 
     async def _pause(self, span: timedelta) -> None:
-        """Wait for *span*, but look at the leases' ends at least each tenth of a lease."""
-        seconds = max(0.001, min(span, self._lease_for / 10).total_seconds())
+        seconds = max(0.001, min(span, self._lease_for / LOOKS).total_seconds())
         with suppress(TimeoutError):
             await asyncio.wait_for(self._soon.wait(), seconds)
         self._soon.clear()
 
-    async def _renew(self, leases: frozenset[Lease]) -> bool:
-        if not leases:
+    async def _renew(self, attempts: Iterable[Attempt]) -> bool:
+        held = {attempt.lease: attempt for attempt in attempts}
+        if not held:
             return True
         now = self._clock.now()
         try:
-            lost = await self._storage.renew_leases(leases, now=now, lease_for=self._lease_for)
+            lost = await self._storage.renew_leases(held.keys(), now=now, lease_for=self._lease_for)
         except Exception as error:  # whatever a storage raises, the next try may pass
-            logger.warning("%d leases could not be renewed, trying again: %s", len(leases), error)
+            logger.warning("%d leases could not be renewed, trying again: %s", len(held), error)
             return False
-        self._held.extend(leases - lost, now + self._lease_for)
+        for lease, attempt in held.items():
+            if lease not in lost:
+                attempt.ends_at = now + self._lease_for
         if lost:
             self._call_holder(self._holder.lose, lost)
         return True
 
     def _watch(self) -> None:
+        """Report leases that end soon, once as endangered and once, a look before their end, as overrun."""
         now = self._clock.now()
-        endangered = self._held.ending_by(now + self._lease_for / MARGIN)
-        if endangered - self._warned:
-            self._call_holder(self._holder.endanger, endangered - self._warned)
-        self._warned = endangered
-        # One look ahead: the process must be gone before the lease is, not after.
-        overrun = self._held.ending_by(now + self._lease_for / 10)
+        endangered = self._ending_by(now + self._lease_for / MARGIN)
+        if endangered - self._endangered:
+            self._call_holder(self._holder.endanger, endangered - self._endangered)
+        self._endangered = endangered
+        overrun = self._ending_by(now + self._lease_for / LOOKS) if endangered else endangered
         if overrun - self._overrun:
             self._holder.overrun(overrun - self._overrun)
         self._overrun = overrun
+
+    def _ending_by(self, instant: datetime) -> frozenset[Lease]:
+        return frozenset(attempt.lease for attempt in self._attempts if attempt.ends_at <= instant)
 
 
 class LoopKeeping:
@@ -182,10 +150,12 @@ class ThreadKeeping:
     """Runs the keeper on a loop in a thread of its own, with its own storage."""
 
     def __init__(
-        self, open_storage: Callable[[], Awaitable[JobStorageProvider]], keeper: Callable[[JobStorageProvider], Keeper]
+        self,
+        open_storage: Callable[[], Awaitable[JobStorageProvider]],
+        make_keeper: Callable[[JobStorageProvider], Keeper],
     ) -> None:
         self._open_storage = open_storage
-        self._make_keeper = keeper
+        self._make_keeper = make_keeper
         self._thread: Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._keeper: Keeper | None = None

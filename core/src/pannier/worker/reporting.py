@@ -8,7 +8,7 @@ from pannier.clock import Clock
 from pannier.events import JobEvent, JobEventKind
 from pannier.observers import Observers
 from pannier.records import Failed, JobError, JobRecord, JobStatus, Lease, Release, Retry, Succeeded
-from pannier.worker.settler import Ended
+from pannier.worker.attempts import Attempt
 
 logger = logging.getLogger("pannier.worker")
 
@@ -35,13 +35,17 @@ class Reporting:
             for job in jobs:
                 self._tell(JobEventKind.CLAIMED, job)
 
-    def settled(self, ended: Ended) -> None:
+    @property
+    def is_quiet_on_success(self) -> bool:
+        """Whether nobody wants to hear of jobs that succeed, so that `settled` need not be called for them."""
+        return not self._observers.wants_events and not logger.isEnabledFor(logging.DEBUG)
+
+    def settled(self, attempt: Attempt) -> None:
         """Tell of an outcome that the storage has accepted."""
-        job = ended.job
-        if job is None:
-            logger.error("job %s failed for good: its stored form could not be read", ended.lease.tracking_id)
-            return
-        match ended.outcome:
+        job = attempt.job
+        match attempt.outcome:
+            case None:
+                pass
             case Succeeded():
                 if logger.isEnabledFor(logging.DEBUG):
                     logger.debug("job %s succeeded", job.tracking_id, extra=self._fields(job))
@@ -71,7 +75,7 @@ class Reporting:
                 logger.info("job %s was given back", job.tracking_id, extra=self._fields(job))
                 self._tell(JobEventKind.RELEASED, job)
             case _:
-                assert_never(ended.outcome)
+                assert_never(attempt.outcome)
 
     def lost(self, lease: Lease, job: JobRecord | None) -> None:
         """Tell of a lease that no longer stands; *job* is what is stored now, None if it is gone or unknown."""

@@ -7,27 +7,17 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Final
 
-from attrs import frozen
-
 from pannier.clock import Clock
 from pannier.errors import UnstorableError
-from pannier.records import Failed, JobError, JobRecord, Lease, Outcome, Settlement
+from pannier.records import Failed, JobError, Lease, Release, Settlement, Unreadable
 from pannier.storage import JobStorageProvider
+from pannier.worker.attempts import Attempt
 from pannier.worker.backoff import Backoff
 
 logger = logging.getLogger("pannier.worker")
 
 BATCH: Final = 500
 """How many outcomes one call carries at most; more gains nothing and makes the other callers wait."""
-
-
-@frozen
-class Ended:
-    """One attempt that has ended, and what is to become of its job; `job` is None where it could not be read."""
-
-    job: JobRecord | None
-    lease: Lease
-    outcome: Outcome
 
 
 class Settler:
@@ -44,14 +34,14 @@ class Settler:
         storage: JobStorageProvider,
         clock: Clock,
         backoff: Backoff,
-        answered: Callable[[Sequence[Ended], frozenset[Lease]], None],
+        answered: Callable[[Sequence[Attempt], frozenset[Lease]], None],
     ) -> None:
         self._storage = storage
         self._clock = clock
         self._backoff = backoff
         self._answered = answered
-        self._waiting: deque[Ended] = deque()
-        self._sent: Sequence[Ended] = ()
+        self._waiting: deque[Attempt] = deque()
+        self._unreadable: list[Settlement] = []
         self._asked = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -61,24 +51,28 @@ class Settler:
         """How many outcomes wait to be sent."""
         return len(self._waiting)
 
-    def has(self, lease: Lease) -> bool:
-        """Whether the outcome of *lease* is here, sent or not: its attempt has ended, so nothing is left to stop."""
-        return any(ended.lease == lease for ended in (*self._sent, *self._waiting))
+    def settle(self, attempt: Attempt) -> None:
+        """Take in an attempt that has ended. Its outcome is sent in the background."""
+        self._waiting.append(attempt)
+        self._ask()
 
-    def settle(self, ended: Ended) -> None:
-        """Take an outcome in. It is sent in the background."""
-        self._waiting.append(ended)
-        self._asked.set()
-        self._idle.clear()
+    def fail_unreadable(self, unreadable: Unreadable) -> None:
+        """Let a job whose stored form can't be read fail for good; what is stored of it stays (R56)."""
+        error = JobError(
+            attempt=1, at=self._clock.now(), kind="pannier.errors.DecodingError", message=unreadable.reason
+        )
+        self._unreadable.append(Settlement(unreadable.lease, Failed(error)))
+        self._ask()
 
     async def run(self) -> None:
         """Settle until cancelled."""
         while True:
             await self._asked.wait()
             self._asked.clear()
-            while self._waiting:
+            while self._waiting or self._unreadable:
                 batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
-                await self._settle(batch)
+                unreadable, self._unreadable = self._unreadable, []
+                await self._settle(batch, unreadable)
             self._idle.set()
 
     async def drain(self, timeout: timedelta) -> bool:
@@ -89,36 +83,38 @@ class Settler:
             return False
         return True
 
-    async def _settle(self, batch: list[Ended]) -> None:
+    def _ask(self) -> None:
+        if not self._asked.is_set():
+            self._asked.set()
+            self._idle.clear()
+
+    async def _settle(self, batch: Sequence[Attempt], unreadable: Sequence[Settlement]) -> None:
         while True:
-            self._sent = batch
-            settlements = [Settlement(ended.lease, ended.outcome) for ended in batch]
+            settlements = [Settlement(attempt.lease, attempt.outcome or Release()) for attempt in batch]
             try:
-                refused = await self._storage.settle_jobs(settlements, now=self._clock.now())
+                refused = await self._storage.settle_jobs([*settlements, *unreadable], now=self._clock.now())
             except UnstorableError as error:
-                batch = [self._unstorable(ended, error) for ended in batch]
-            except asyncio.CancelledError:
-                self._waiting.extendleft(reversed(batch))
-                raise
+                self._fail_unstorable(batch, error)
             except Exception as error:  # whatever a storage raises, the outcome is kept (E4)
                 logger.warning("%d outcomes could not be settled, trying again: %s", len(batch), error)
                 await self._backoff.pause()
             else:
                 self._backoff.reset()
-                self._sent = ()
                 self._answered(batch, refused)
                 return
 
-    def _unstorable(self, ended: Ended, error: UnstorableError) -> Ended:
+    def _fail_unstorable(self, batch: Sequence[Attempt], error: UnstorableError) -> None:
         """Let a job whose outcome the storage can't hold fail for good, with that as its reason (E16)."""
-        if ended.lease.tracking_id != error.tracking_id:
-            return ended
-        # Where even the error can't be held, less is said, but the job ends.
-        message = "" if isinstance(ended.outcome, Failed) else f"the result can't be stored: {error.reason}"
-        reason = JobError(
-            attempt=1 if ended.job is None else ended.job.attempt,
-            at=self._clock.now(),
-            kind="pannier.errors.UnstorableError",
-            message=message,
-        )
-        return Ended(ended.job, ended.lease, Failed(reason))
+        for attempt in batch:
+            if attempt.tracking_id != error.tracking_id:
+                continue
+            # Where even the error can't be held, less is said, but the job ends.
+            message = "" if isinstance(attempt.outcome, Failed) else f"the result can't be stored: {error.reason}"
+            attempt.outcome = Failed(
+                JobError(
+                    attempt=attempt.job.attempt,
+                    at=self._clock.now(),
+                    kind="pannier.errors.UnstorableError",
+                    message=message,
+                )
+            )

@@ -3,7 +3,8 @@
 from datetime import datetime
 from typing import Final
 
-from pannier.records import JobRecord, Lease
+from pannier.worker.attempts import Attempt
+from pannier.worker.lanes import Lane
 
 LAST_CHANCE: Final = 2
 """A job with so many lapses runs alone; with more it is settled Failed without running."""
@@ -11,18 +12,17 @@ LAST_CHANCE: Final = 2
 
 class Solitude:
     """
-    At most one job that wants to be alone, while it waits for that and while it runs.
+    At most one attempt that wants to be alone, while it waits for that and while it runs.
 
     It waits for a lease's time at most, or a worker with hour-long handlers would claim nothing for hours; then its
     queue rests for as long, so that the same job is not taken and given back again and again.
     """
 
     def __init__(self) -> None:
-        self._waiting: JobRecord | None = None
-        self._running: Lease | None = None
-        self._queue_id = ""
+        self._waiting: Attempt | None = None
+        self._running: Attempt | None = None
         self._until: datetime | None = None
-        self._resting: dict[str, datetime] = {}
+        self._resting: dict[Lane, datetime] = {}
 
     @property
     def is_wanted(self) -> bool:
@@ -31,47 +31,41 @@ class Solitude:
 
     @property
     def deadline(self) -> datetime | None:
-        """When the waiting job is given up; None: none waits."""
+        """When the waiting attempt is given up; None: none waits."""
         return self._until if self._waiting is not None else None
 
-    def want(self, job: JobRecord, queue_id: str, *, until: datetime) -> None:
-        """Let *job* of the queue *queue_id* wait until nothing else runs, at most *until*."""
-        self._waiting, self._queue_id, self._until = job, queue_id, until
+    def want(self, attempt: Attempt, *, until: datetime) -> None:
+        """Let *attempt* wait until nothing else runs, at most *until*."""
+        self._waiting, self._until = attempt, until
 
-    def take(self) -> JobRecord | None:
-        """Return the job that waits, now that nothing runs; it runs alone until `ended`."""
-        job, self._waiting = self._waiting, None
-        if job is not None:
-            self._running = job.lease
-        return job
+    def take(self) -> Attempt | None:
+        """Return the attempt that waits, now that nothing runs; it runs alone until `ended`."""
+        self._running, self._waiting = self._waiting, None
+        return self._running
 
-    def ended(self, lease: Lease) -> None:
-        """Take note that a run has ended."""
-        if self._running == lease:
+    def ended(self, attempt: Attempt) -> None:
+        """Take note that *attempt* has ended."""
+        if self._running is attempt:
             self._running = None
 
-    def is_over(self, now: datetime) -> bool:
-        """Whether the waiting job has waited too long."""
-        return self._waiting is not None and self._until is not None and self._until <= now
+    def give_up(self, *, rest_until: datetime) -> Attempt | None:
+        """Return the waiting attempt to be released, and let its queue rest."""
+        attempt, self._waiting = self._waiting, None
+        if attempt is not None:
+            self._resting[attempt.lane] = rest_until
+        return attempt
 
-    def give_up(self, *, rest_until: datetime) -> JobRecord | None:
-        """Return the waiting job to be released, and let its queue rest."""
-        job, self._waiting = self._waiting, None
-        if job is not None:
-            self._resting[self._queue_id] = rest_until
-        return job
-
-    def discard(self, lease: Lease) -> None:
-        """Forget the waiting job if *lease*, which was lost, is its lease."""
-        if self._waiting is not None and self._waiting.lease == lease:
+    def discard(self, attempt: Attempt) -> None:
+        """Forget *attempt* if it waits: its lease was lost."""
+        if self._waiting is attempt:
             self._waiting = None
 
-    def is_resting(self, queue_id: str, now: datetime) -> bool:
-        """Whether nothing is claimed from *queue_id* for a while."""
-        until = self._resting.get(queue_id)
+    def is_resting(self, lane: Lane, now: datetime) -> bool:
+        """Whether nothing is claimed for *lane* for a while."""
+        until = self._resting.get(lane)
         if until is None:
             return False
         if until <= now:
-            del self._resting[queue_id]
+            del self._resting[lane]
             return False
         return True

@@ -10,21 +10,23 @@ from typing import TYPE_CHECKING, Final
 
 from pannier.context import StopReason
 from pannier.errors import ConfigurationError
-from pannier.records import JobRecord, Lease, Notice, NoticeKind, Outcome
+from pannier.records import JobRecord, Lease, Notice, NoticeKind, Succeeded
 from pannier.session import DEFAULT_PROBE
 from pannier.storage import JobStorageProvider
+from pannier.worker.attempts import Attempt, Attempts, Phase
 from pannier.worker.backoff import Backoff
 from pannier.worker.dispatcher import Dispatcher
-from pannier.worker.execution import Execution, Run
+from pannier.worker.execution import Execution
 from pannier.worker.janitor import Janitor
 from pannier.worker.lanes import Lane
-from pannier.worker.leases import HeldLeases, Keeper, LoopKeeping, ThreadKeeping
+from pannier.worker.leases import Keeper, LoopKeeping, ThreadKeeping
 from pannier.worker.options import WorkerOptions
 from pannier.worker.reporting import Reporting
-from pannier.worker.settler import Ended, Settler
+from pannier.worker.settler import Settler
 
 if TYPE_CHECKING:
     from uuid import UUID
+
     from pannier.queues import JobQueues
 
 logger = logging.getLogger("pannier.worker")
@@ -75,7 +77,7 @@ class Worker:
     @property
     def running(self) -> int:
         """How many handlers run now."""
-        return len(self._execution.runs)
+        return len(self._execution.running)
 
     async def wait_until_failed(self) -> None:
         """
@@ -96,7 +98,7 @@ class Worker:
         self._clock = session.clock
         random = Random()
         lanes = self._lanes()
-        self._held = HeldLeases()
+        self._attempts = Attempts()
         self._reporting = Reporting(observers=jobs.observers, clock=session.clock, worker_id=options.worker_id)
         self._settler = Settler(
             storage=session.storage,
@@ -108,7 +110,7 @@ class Worker:
             storage=session.storage,
             clock=session.clock,
             lanes=lanes,
-            held=self._held,
+            attempts=self._attempts,
             settler=self._settler,
             backoff=Backoff(options.storage_retry_delay, random),
             worker_id=options.worker_id,
@@ -126,7 +128,7 @@ class Worker:
             random=random,
             worker_id=options.worker_id,
             choose_delay=jobs.observers.retry_delay,
-            ended=self._ended,
+            ended=self._dispatcher.ended,
             lost=self._lost_by_report,
         )
         self._dispatcher.use(self._execution)
@@ -185,7 +187,7 @@ class Worker:
         return Keeper(
             storage=storage,
             clock=self._clock,
-            held=self._held,
+            attempts=self._attempts,
             holder=self,
             call_holder=self._loop.call_soon_threadsafe,
             lease_for=self.options.lease_for,
@@ -211,13 +213,14 @@ class Worker:
     async def _stop(self) -> None:
         self._jobs.session.hints.unsubscribe(self._notice)
         await self._dispatcher.stop(self.options.shutdown_grace)
-        if self._execution.runs:
-            for run in list(self._execution.runs.values()):
-                run.ask_to_stop(StopReason.SHUTDOWN)
+        if self._execution.running:
+            for attempt in list(self._execution.running):
+                attempt.ask_to_stop(StopReason.SHUTDOWN)
             await self._dispatcher.stop(CANCEL_GRACE)
-        for run in self._execution.runs.values():
+        for attempt in self._execution.running:
             logger.warning(
-                "job %s still runs and is left behind; it is claimable again when its lease has lapsed", run.tracking_id
+                "job %s still runs and is left behind; it is claimable again when its lease has lapsed",
+                attempt.tracking_id,
             )
         if not await self._settler.drain(LAST_TRY):
             logger.error("the storage does not answer: what has just ended runs again when its lease has lapsed")
@@ -237,18 +240,16 @@ class Worker:
 
     # -- what the parts tell each other --------------------------------------------------------------------------------
 
-    def _ended(self, run: Run, outcome: Outcome | None) -> None:
-        self._dispatcher.ended(run, outcome)
-
-    def _answered(self, batch: Sequence[Ended], refused: frozenset[Lease]) -> None:
+    def _answered(self, batch: Sequence[Attempt], refused: frozenset[Lease]) -> None:
         """The storage has answered outcomes: let go of the leases, tell who waits."""
-        hints = self._jobs.session.hints
-        for ended in batch:
-            self._held.drop(ended.lease)
-            if ended.lease not in refused:
-                self._reporting.settled(ended)
-                queue_id = ended.job.queue_id if ended.job is not None else "*"
-                hints.pass_on(Notice(NoticeKind.FINISHED, queue_id, ended.lease.tracking_id))
+        is_quiet = self._reporting.is_quiet_on_success
+        for attempt in batch:
+            self._attempts.drop(attempt)
+            if refused and attempt.lease in refused:
+                continue
+            if not (is_quiet and type(attempt.outcome) is Succeeded):
+                self._reporting.settled(attempt)
+        self._jobs.session.hints.finished(attempt.tracking_id for attempt in batch)
         if refused:
             self._tell_lost(refused)
         self._dispatcher.unsettled_fewer()
@@ -259,10 +260,10 @@ class Worker:
             case NoticeKind.QUEUED:
                 self._dispatcher.wake()
             case NoticeKind.CANCELLED:
-                run = self._execution.runs.get(notice.tracking_id) if notice.tracking_id is not None else None
-                if run is not None:
-                    self._cancelled.add(run.tracking_id)
-                    self._keeping.check([run.lease])
+                attempt = self._attempts.of(notice.tracking_id) if notice.tracking_id is not None else None
+                if attempt is not None and attempt.phase is not Phase.ENDED:
+                    self._cancelled.add(attempt.tracking_id)
+                    self._keeping.check([attempt.lease])
             case NoticeKind.MISSED:
                 self._dispatcher.wake()
                 self._check_soon()
@@ -271,45 +272,49 @@ class Worker:
 
     def _check_soon(self) -> None:
         """Check what runs, at most twice a second: some job may have been cancelled."""
-        if self._check_timer is None and self._execution.runs:
-            self._check_timer = self._loop.call_later(CHECK_SECONDS, self._check_runs)
+        if self._check_timer is None and self._execution.running:
+            self._check_timer = self._loop.call_later(CHECK_SECONDS, self._check_running)
 
-    def _check_runs(self) -> None:
+    def _check_running(self) -> None:
         self._check_timer = None
-        self._keeping.check([run.lease for run in self._execution.runs.values()])
+        self._keeping.check([attempt.lease for attempt in self._execution.running])
 
     # -- LeaseHolder ---------------------------------------------------------------------------------------------------
 
     def lose(self, lost: frozenset[Lease]) -> None:
         """Stop what runs under leases that the storage has refused."""
-        mine = frozenset(lease for lease in lost if lease in self._held and not self._settler.has(lease))
-        for lease in mine:
-            is_cancelled = lease.tracking_id in self._cancelled
-            self._cancelled.discard(lease.tracking_id)
-            self._dispatcher.lose([lease], StopReason.CANCELLED if is_cancelled else StopReason.LEASE_LOST)
-        if mine:
-            self._tell_lost(mine)
+        told = set()
+        for attempt in self._attempts.under_any(lost):
+            if attempt.phase is Phase.ENDED:
+                continue  # its settlement was on its way; the answer to that decides
+            is_cancelled = attempt.tracking_id in self._cancelled
+            self._cancelled.discard(attempt.tracking_id)
+            self._dispatcher.lose(attempt, StopReason.CANCELLED if is_cancelled else StopReason.LEASE_LOST)
+            told.add(attempt.lease)
+        if told:
+            self._tell_lost(frozenset(told))
 
     def endanger(self, leases: frozenset[Lease]) -> None:
         """Stop what runs under leases that can't be renewed, before somebody else may start it (E6)."""
-        for lease in leases:
-            logger.error("the lease of job %s can't be renewed; its handler is being stopped", lease.tracking_id)
-        self._dispatcher.endanger(leases)
+        for attempt in self._attempts.under_any(leases):
+            if attempt.phase is Phase.RUNNING:
+                logger.error("the lease of job %s can't be renewed, its handler is being stopped", attempt.tracking_id)
+            self._dispatcher.endanger(attempt)
 
     def overrun(self, leases: frozenset[Lease]) -> None:
         """Say, and let the program decide, that a handler outlives its lease. Called from the keeper's thread."""
-        overrun = [run for run in list(self._execution.runs.values()) if run.lease in leases]
+        overrun = [attempt for attempt in self._attempts.under_any(leases) if attempt.phase is Phase.RUNNING]
         if not overrun:
             return
-        for run in overrun:
-            logger.critical("job %s outlives its lease and can't be stopped; it may soon run twice", run.tracking_id)
+        for attempt in overrun:
+            logger.critical("job %s outlives its lease and can't be stopped, it may run twice", attempt.tracking_id)
         if self._overrun is not None:
             self._overrun()
         with suppress(RuntimeError):  # the loop was closed
-            self._loop.call_soon_threadsafe(self._tell_overrun, [run.job for run in overrun])
+            self._loop.call_soon_threadsafe(self._tell_overrun, [attempt.job for attempt in overrun])
 
-    def _lost_by_report(self, run: Run) -> None:
-        self.lose(frozenset({run.lease}))
+    def _lost_by_report(self, attempt: Attempt) -> None:
+        self.lose(frozenset({attempt.lease}))
 
     def _tell_overrun(self, jobs: Iterable[JobRecord]) -> None:
         for job in jobs:

@@ -1,0 +1,124 @@
+"""Attempts: leased jobs on their way through this worker, from the claim to the answered settlement."""
+
+from collections.abc import Collection, Iterator
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from pannier.context import StopReason, StopToken
+from pannier.handlers import HandlerKind
+from pannier.records import JobRecord, Lease, Outcome
+
+if TYPE_CHECKING:
+    import asyncio
+    from pannier.worker.lanes import Lane
+
+
+class Phase(StrEnum):
+    """Where an attempt is."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    ENDED = "ended"
+
+
+class Attempt:
+    """
+    One attempt of one job. Mutable, and only ever touched on the worker's loop, but for `ends_at`.
+
+    Attributes:
+        job: The record as it was claimed.
+        lane: The queue whose slot it takes.
+        ends_at: When its lease ends.
+        phase: Where it is.
+        outcome: What became of it, once it has ended.
+        task: What runs it.
+        timer: Its time limit, or the next report that it is stuck.
+        successor: The same job, claimed again by this worker before this attempt had ended (E13).
+    """
+
+    __slots__ = ("_stop", "ends_at", "job", "lane", "outcome", "phase", "successor", "task", "timer")
+
+    def __init__(self, job: JobRecord, lane: "Lane", ends_at: datetime) -> None:
+        self.job = job
+        self.lane = lane
+        self.ends_at = ends_at
+        self.phase = Phase.WAITING
+        self.outcome: Outcome | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.successor: Attempt | None = None
+        self._stop: StopToken | None = None  # most attempts are never asked to stop
+
+    @property
+    def tracking_id(self) -> UUID:
+        """The job."""
+        return self.job.tracking_id
+
+    @property
+    def lease(self) -> Lease:
+        """The right to write it."""
+        return self.job.lease
+
+    @property
+    def stop(self) -> StopToken:
+        """What tells the handler to stop."""
+        if self._stop is None:
+            self._stop = StopToken()
+        return self._stop
+
+    @property
+    def stop_reason(self) -> StopReason | None:
+        """Why the handler was asked to stop; None: it was not."""
+        return None if self._stop is None else self._stop.reason
+
+    def ask_to_stop(self, reason: StopReason) -> None:
+        """Tell the handler to stop: an async one by cancelling it, one in a thread by its token alone (E2)."""
+        if self.stop.is_set:
+            return
+        self.stop.set(reason)
+        handler = self.lane.registration.handler
+        if self.task is not None and handler is not None and handler.kind is HandlerKind.ASYNC:
+            self.task.cancel()
+
+
+class Attempts:
+    """
+    The attempts whose leases this worker holds: they wait, run, or have ended and are not settled yet.
+
+    Changed on the worker's loop; the keeper's thread reads it. Each step is one operation of a dict. The keys are the
+    ids' integers: hashing a UUID runs Python code, 0.3 us each time.
+    """
+
+    def __init__(self) -> None:
+        self._by_id: dict[int, Attempt] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __iter__(self) -> Iterator[Attempt]:
+        return iter(list(self._by_id.values()))
+
+    def hold(self, attempt: Attempt) -> None:
+        """Take *attempt* in; an earlier one of the same job is held no more."""
+        self._by_id[attempt.job.tracking_id.int] = attempt
+
+    def drop(self, attempt: Attempt) -> None:
+        """Let *attempt* go: it is settled, or its lease is lost."""
+        key = attempt.job.tracking_id.int
+        if self._by_id.get(key) is attempt:
+            del self._by_id[key]
+
+    def of(self, tracking_id: UUID) -> Attempt | None:
+        """Return the attempt of the job *tracking_id*."""
+        return self._by_id.get(tracking_id.int)
+
+    def under(self, lease: Lease) -> Attempt | None:
+        """Return the attempt that *lease* belongs to, unless it is held no more."""
+        attempt = self._by_id.get(lease.tracking_id.int)
+        return attempt if attempt is not None and attempt.job.fence == lease.fence else None
+
+    def under_any(self, leases: Collection[Lease]) -> list[Attempt]:
+        """Return the attempts that *leases* belong to, without those that are held no more."""
+        return [attempt for attempt in map(self.under, leases) if attempt is not None]
