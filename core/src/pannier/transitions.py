@@ -162,6 +162,11 @@ def report(job: JobRecord, lease: Lease, progress: Payload) -> JobRecord | None:
     return _changed(job, progress=progress) if holds(job, lease) else None
 
 
+def with_payloads(job: JobRecord, *, command: Payload, progress: Payload | None, result: Payload | None) -> JobRecord:
+    """Return *job* with other payloads: for a storage that keeps them in a form of its own."""
+    return _changed(job, command=command, progress=progress, result=result)
+
+
 def with_error(errors: tuple[JobError, ...], error: JobError) -> tuple[JobError, ...]:
     """Append *error*, keeping the last 10 (R54)."""
     return (*errors, error)[-KEPT_ERRORS:]

@@ -1,1 +1,1 @@
-"""The storage of pannier that lives in memory."""
+"""The memory storage of pannier: `memory://`, and `memory://name` for one store per name and process."""

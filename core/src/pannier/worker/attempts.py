@@ -12,6 +12,7 @@ from pannier.records import JobRecord, Lease, Outcome
 
 if TYPE_CHECKING:
     import asyncio
+
     from pannier.worker.lanes import Lane
 
 

@@ -2,7 +2,7 @@
 
 from collections import deque
 from datetime import timedelta
-from typing import Final, TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pannier.handlers import QueueOptions, Registration
 
