@@ -14,7 +14,7 @@ from attrs import define, field
 from pannier.errors import ConfigurationError
 
 R_co = TypeVar("R_co", covariant=True)
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)  # JobResult is mutable, yet a JobResult[int] is to be had as a JobResult[object]
 
 
 class Command(Generic[R_co]):
@@ -28,7 +28,7 @@ class Command(Generic[R_co]):
 
 
 @define
-class JobResult(Generic[T]):
+class JobResult(Generic[T_co]):
     """
     A result that shows its progress while it comes into being. The one mutable value of pannier.
 
@@ -45,7 +45,7 @@ class JobResult(Generic[T]):
     total_steps: int = 0
     current_step: int = 0
     current_status: str | None = None
-    result: T | None = field(default=None)
+    result: T_co | None = field(default=None)
 
     @property
     def progress_percentage(self) -> int:
