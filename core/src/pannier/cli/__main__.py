@@ -1,0 +1,5 @@
+"""`python -m pannier.cli` is the command `pannier`."""
+
+from pannier.cli import main
+
+main()
