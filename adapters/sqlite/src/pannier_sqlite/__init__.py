@@ -1,1 +1,1 @@
-"""The storage of pannier that is one SQLite file."""
+"""The SQLite storage of pannier: one file, many processes. `sqlite:///jobs.db`, `sqlite:////var/lib/app/jobs.db`."""

@@ -1,0 +1,99 @@
+"""Settings: what the URL says."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Final, TypeVar
+
+from attrs import frozen
+
+from pannier.errors import ConfigurationError
+from pannier.urls import StorageUrl
+
+T = TypeVar("T", bound=StrEnum)
+
+OPTIONS: Final[Mapping[str, str]] = {
+    "timeout": "seconds to wait for another program that holds the file's lock, then StorageBusyError (default 5)",
+    "synchronous": "full: a commit survives the loss of power (default); normal: it survives every crash of a process",
+    "watch": "auto: watch the file for changes where the system can (default); poll: look every 20 ms",
+}
+
+
+class Synchronous(StrEnum):
+    """
+    When a commit is on the disk.
+
+    https://www.sqlite.org/pragma.html#pragma_synchronous
+    """
+
+    FULL = "full"
+    NORMAL = "normal"
+
+
+class Watch(StrEnum):
+    """How changes made by other processes are noticed."""
+
+    AUTO = "auto"
+    POLL = "poll"
+
+
+@frozen(kw_only=True)
+class Settings:
+    """
+    One storage's settings.
+
+    Attributes:
+        path: The database file, absolute.
+        timeout: How long to wait for another program's lock.
+        synchronous: When a commit is on the disk.
+        watch: How changes made by other processes are noticed.
+    """
+
+    path: Path
+    timeout: timedelta
+    synchronous: Synchronous
+    watch: Watch
+
+
+def settings_of(url: StorageUrl) -> Settings:
+    """
+    Read *url*.
+
+    Raises:
+        ConfigurationError: It has a host or no path, or an option is unknown or has a bad value.
+    """
+    url.check_options(OPTIONS)
+    if url.host:
+        raise ConfigurationError(
+            f"{url} names a host {url.host!r}; write sqlite:///{url.host} for a relative path, "
+            f"sqlite:////... for an absolute one"
+        )
+    if not url.path or url.path == ":memory:":
+        raise ConfigurationError(f"{url} names no file; write sqlite:///jobs.db, or memory:// for jobs in memory")
+    return Settings(
+        path=Path(url.path).absolute(),
+        timeout=_seconds(url, "timeout", default=5.0),
+        synchronous=_choice(url, "synchronous", Synchronous.FULL),
+        watch=_choice(url, "watch", Watch.AUTO),
+    )
+
+
+def _seconds(url: StorageUrl, option: str, *, default: float) -> timedelta:
+    text = url.options.get(option, str(default))
+    try:
+        seconds = timedelta(seconds=float(text))
+    except (ValueError, OverflowError):
+        raise ConfigurationError(f"{option} in {url} must be a number of seconds, not {text!r}") from None
+    if seconds <= timedelta(0):
+        raise ConfigurationError(f"{option} in {url} must be more than 0, not {text!r}")
+    return seconds
+
+
+def _choice(url: StorageUrl, option: str, default: T) -> T:
+    text = url.options.get(option, default.value)
+    try:
+        return type(default)(text)
+    except ValueError:
+        choices = ", ".join(choice.value for choice in type(default))
+        raise ConfigurationError(f"{option} in {url} must be one of {choices}, not {text!r}") from None

@@ -1,0 +1,1 @@
+SELECT {record} FROM pannier_jobs WHERE tracking_id = ?

@@ -1,0 +1,12 @@
+-- A skip scan: one look-up a queue.
+WITH RECURSIVE queue (id) AS (
+    SELECT min(queue_id) FROM pannier_jobs INDEXED BY pannier_jobs_expiring
+    WHERE finished_at IS NULL AND expire_on IS NOT NULL
+    UNION ALL
+    SELECT (
+        SELECT min(jobs.queue_id) FROM pannier_jobs AS jobs INDEXED BY pannier_jobs_expiring
+        WHERE jobs.finished_at IS NULL AND jobs.expire_on IS NOT NULL AND jobs.queue_id > queue.id
+    )
+    FROM queue WHERE queue.id IS NOT NULL
+)
+SELECT id FROM queue WHERE id IS NOT NULL
