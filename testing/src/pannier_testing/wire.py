@@ -1,5 +1,6 @@
 """
-The contract's values and verbs as JSON, for test programs that talk to each other: child processes, the loopback server.
+The contract's values and verbs as JSON, for test programs that talk to each other: child processes, the loopback
+server.
 
 Everything comes back equal, bytes and exact types included. It is no storage format.
 """

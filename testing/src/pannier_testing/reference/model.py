@@ -1,8 +1,8 @@
 """
 The reference model: what every storage answers, as a pure, synchronous program that is read as the specification.
 
-It shares no code with `pannier.transitions` or any adapter, on purpose: it is what they are compared with. It is slow (a
-claim looks at every job) and knows nothing of tasks, threads, processes or files. Refusals are return values.
+It shares no code with `pannier.transitions` or any adapter, on purpose: it is what they are compared with. It is
+slow (a claim looks at every job) and knows nothing of tasks, threads, processes or files. Refusals are return values.
 """
 
 from collections.abc import Iterable, Sequence
@@ -145,11 +145,23 @@ class Model:
         job = self.jobs.get(settlement.lease.tracking_id)
         if job is None or job.fence != settlement.lease.fence:
             return False
-        settled = self.settled(job, settlement.outcome, self.down(now))
-        if job.status is not JobStatus.RUNNING:
-            return job.status is settled.status  # a repeat: accepted, changes nothing
-        self.put(settled)
+        if job.status is not JobStatus.RUNNING:  # a repeat, if this is what it led to: accepted, changes nothing
+            return job.status is self.leads_to(job, settlement.outcome)
+        self.put(self.settled(job, settlement.outcome, self.down(now)))
         return True
+
+    def leads_to(self, job: JobRecord, outcome: r.Outcome) -> JobStatus:
+        match outcome:
+            case r.Succeeded():
+                return JobStatus.SUCCEEDED
+            case r.Failed():
+                return JobStatus.FAILED
+            case r.Retry(at=at) if job.expire_on is not None and job.expire_on <= self.up(at):
+                return JobStatus.FAILED
+            case r.Retry() | r.Release():
+                return JobStatus.PENDING
+            case _:
+                assert_never(outcome)
 
     def settled(self, job: JobRecord, outcome: r.Outcome, now: datetime) -> JobRecord:
         match outcome:
@@ -159,7 +171,7 @@ class Model:
                 )
             case r.Failed(error=error):
                 return self.failed(job, error, now)
-            case r.Retry(at=at, error=error) if job.expire_on is not None and job.expire_on <= self.up(at):
+            case r.Retry(error=error) if self.leads_to(job, outcome) is JobStatus.FAILED:
                 return self.failed(job, error, now)
             case r.Retry(at=at, error=error):
                 attempt = job.attempt - job.lapses

@@ -1,5 +1,6 @@
 """
-The model dressed as a storage in memory: one `Shelf` per name and process, shared by all instances that are opened on it.
+The model dressed as a storage in memory: one `Shelf` per name and process, shared by all instances that are opened
+on it.
 
 Every verb is one synchronous call of the model under a lock, so it is atomic between tasks and threads alike. Saboteurs
 override a method of the model, or a verb here.
