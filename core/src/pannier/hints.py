@@ -8,9 +8,9 @@ from datetime import timedelta
 from random import Random
 from uuid import UUID
 
+from pannier.backoff import Backoff
 from pannier.records import Notice, NoticeKind
 from pannier.storage import JobNotifier
-from pannier.worker.backoff import Backoff
 
 logger = logging.getLogger("pannier")
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
+from pannier.backoff import Backoff
 from pannier.cli.exits import ExitCode
 from pannier.cli.health import fresh_health_file, part_of, show_health_of_all
 from pannier.cli.stopping import handle_stop_signals
-from pannier.worker.backoff import Backoff
 
 logger = logging.getLogger("pannier.processes")
 

@@ -7,12 +7,12 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
 
+from pannier.backoff import Backoff
 from pannier.clock import Clock
 from pannier.context import StopReason
 from pannier.records import Claim, Claimed, Demand, JobRecord, Release
 from pannier.storage import JobStorageProvider
 from pannier.worker.attempts import Attempt, Attempts, Phase
-from pannier.worker.backoff import Backoff
 from pannier.worker.execution import Execution
 from pannier.worker.failures import died_too_often
 from pannier.worker.lanes import Lane

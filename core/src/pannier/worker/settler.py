@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Final
 
+from pannier.backoff import Backoff
 from pannier.clock import Clock
 from pannier.errors import UnstorableError
 from pannier.records import Failed, JobError, Lease, Release, Settlement, Unreadable
 from pannier.storage import JobStorageProvider
 from pannier.worker.attempts import Attempt
-from pannier.worker.backoff import Backoff
 
 logger = logging.getLogger("pannier.worker")
 

@@ -8,13 +8,13 @@ from datetime import timedelta
 from random import Random
 from typing import TYPE_CHECKING, Final
 
+from pannier.backoff import Backoff
 from pannier.context import StopReason
 from pannier.errors import ConfigurationError
 from pannier.records import JobRecord, Lease, Notice, NoticeKind, Succeeded
 from pannier.session import DEFAULT_PROBE
 from pannier.storage import JobStorageProvider
 from pannier.worker.attempts import Attempt, Attempts, Phase
-from pannier.worker.backoff import Backoff
 from pannier.worker.dispatcher import Dispatcher
 from pannier.worker.execution import Execution
 from pannier.worker.janitor import Janitor
