@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 HEAVY = {
+    "asyncinotify",
     "asyncpg",
     "hypothesis",
     "pannier_memory",
@@ -14,10 +15,8 @@ HEAVY = {
     "pymongo",
     "pytest",
     "rich",
-    "sortedcontainers",
     "sqlite3",
     "typer",
-    "watchfiles",
 }
 ROUNDS = 15
 
