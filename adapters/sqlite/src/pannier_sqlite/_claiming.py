@@ -1,26 +1,90 @@
 """Claiming: which jobs a claim takes, and when the next one falls due, in one pass over the fronts of the lines."""
 
-import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from heapq import merge
-from typing import Final
+from operator import itemgetter
+from typing import Final, TypeAlias
 
-from attrs import define, field
+from attrs import define, field, frozen
 
-from pannier.instants import from_microseconds, to_microseconds
+from pannier.checks import require
+from pannier.instants import MICROSECOND, from_microseconds, to_microseconds
 from pannier.records import Claim, Claimed, Demand, JobRecord, Lease, Unreadable
 from pannier_sqlite import _rows
-from pannier_sqlite._rows import Row
 from pannier_sqlite._statements import statement
+from pannier_sqlite._thread import Work
 
 MAX_EXPIRED: Final = 1_000
 """How many expired jobs one claim marks at most on its way; the next one goes on, and none takes long (R119)."""
 
-_SEQ, _DUE, _RECORD = 0, 1, 2
-_EXPIRE_ON: Final = _RECORD + 5
-_ID, _QUEUE, _FENCE = _RECORD, _RECORD + 1, _RECORD + 14
+LineRow: TypeAlias = tuple[int, int, int | None, *tuple[int | str | bytes | None, ...]]
+"""What sql/read_line.sql reads: seq, dequeue_after and expire_on, then the columns `CLAIMED`."""
+
+_RECORD: Final = 3
+_ID, _QUEUE, _FENCE = (_RECORD + _rows.RECORD.split(", ").index(name) for name in ("tracking_id", "queue_id", "fence"))
+
+
+@frozen
+class Taken:
+    """
+    What a claim took, as rows.
+
+    Attributes:
+        rows: The jobs, in the order in which they stood in line.
+        next_due: When the next one falls due, in microseconds; None: nothing is left.
+    """
+
+    rows: Sequence[LineRow]
+    next_due: int | None
+
+
+def claim_jobs(claim: Claim) -> Work[Taken]:
+    """
+    Return what leases to the claimer what it asks for, as far as it is due.
+
+    Raises:
+        UnstorableError: The worker's or a queue's name can't be held.
+        ValueError: The leases would end after the year 9999.
+    """
+    require(claim, Claim, "claim")
+    _rows.check_text(claim.worker_id, "worker_id", None)
+    for demand in claim.demands:
+        for queue_id in demand.queue_ids:
+            _rows.check_text(queue_id, "queue_id", None)
+    now, lease_end = to_microseconds(claim.now), _rows.lease_end(claim.now, claim.lease_for)
+
+    def take(connection: sqlite3.Connection) -> Taken:
+        try:
+            return _Claiming(connection, claim.worker_id, now, lease_end).take_all(claim.demands)
+        except sqlite3.OperationalError as error:
+            if hasattr(error, "sqlite_errorcode"):
+                raise
+        # Not SQLite's error, but the driver's, before anything was written: a damaged text is no UTF-8 (R56). Decoding
+        # by a function of ours takes longer, so that it is left to this rare case.
+        connection.text_factory = _rows.decode
+        try:
+            return _Claiming(connection, claim.worker_id, now, lease_end).take_all(claim.demands)
+        finally:
+            connection.text_factory = str
+
+    return take
+
+
+def to_claimed(taken: Taken, claim: Claim) -> Claimed:
+    """Turn the rows into records. To be called after the commit, so that the lock is held no longer than needed."""
+    jobs: list[JobRecord] = []
+    unreadable: list[Unreadable] = []
+    for row in taken.rows:
+        try:
+            jobs.append(_rows.to_job(row[_RECORD:]))
+        except _rows.UNREADABLE as error:  # damaged by another hand (R56)
+            lease = Lease(_rows.to_id(str(row[_ID])), int(row[_FENCE] or 0))
+            unreadable.append(
+                Unreadable(lease, str(row[_QUEUE]), f"what is stored can't be read: {_rows.describe(error)}")
+            )
+    return Claimed(jobs=tuple(jobs), unreadable=tuple(unreadable), next_due=_next_due(taken.next_due, claim))
 
 
 @define
@@ -28,46 +92,63 @@ class _Claiming:
     """One claim on its way. Times are microseconds."""
 
     connection: sqlite3.Connection
-    claim: Claim
+    worker_id: str
     now: int
     lease_end: int
-    taken: list[Row] = field(factory=list[Row])
+    taken: list[LineRow] = field(factory=list[LineRow])
     expired: list[int] = field(factory=list[int])
     next_due: int | None = None
 
-    def take(self, demand: Demand) -> None:
+    def take_all(self, demands: Iterable[Demand]) -> Taken:
+        """Choose for each demand, then write."""
+        for demand in demands:
+            self._take(demand)
+        if self.taken:
+            self._write("claim_jobs", map(itemgetter(0), self.taken))
+        if self.expired:
+            self._write("expire_jobs", self.expired)
+        return Taken(self.taken, self.next_due)
+
+    def _take(self, demand: Demand) -> None:
         """Take lapsed leases first, oldest end first, then by priority and due time (R25, R26)."""
-        wanted = demand.limit
-        leases: list[Iterator[Row]] = []
+        lapsed: list[Iterator[LineRow]] = []
         lines: list[tuple[int, str]] = []
         for queue_id in demand.queue_ids:
             for priority, earliest in self.connection.execute(statement("survey_queue"), {"queue_id": queue_id}):
-                if earliest is None:
+                if earliest is None:  # no job runs
                     continue
                 if earliest > self.now:
                     self._note(earliest)
                 elif priority is None:
-                    leases.append(self._read("read_leases", queue_id))
+                    lapsed.append(self._read("read_leases", queue_id))
                 else:
                     lines.append((-priority, queue_id))
-        wanted -= self._take_from(merge(*leases, key=_due), wanted)
+        wanted = demand.limit - self._take_from(merge(*lapsed, key=itemgetter(1)), demand.limit)
         for priority, queue_id in sorted(lines):
+            if not wanted and self.next_due is not None and self.next_due <= self.now:
+                break  # that more is due is known already
             wanted -= self._take_from(self._read("read_line", queue_id, priority=-priority), wanted)
 
-    def _take_from(self, rows: Iterator[Row], wanted: int) -> int:
-        """Take up to *wanted* of *rows*, mark the expired ones on the way; return how many were taken."""
+    def _take_from(self, rows: Iterable[LineRow], wanted: int) -> int:
+        """
+        Take up to *wanted* of *rows*; return how many it were.
+
+        What is due is either claimable or expired; expired jobs are marked, so that no later claim has to pass over
+        them again.
+        """
         taken = 0
-        if self.next_due is not None and self.next_due <= self.now and not wanted:
-            return 0  # it is known already that more is due
         for row in rows:
-            expire_on = row[_EXPIRE_ON]
-            if row[_DUE] > self.now:  # type: ignore[operator]  # an INTEGER column
-                self._note(row[_DUE])  # type: ignore[arg-type]
+            _, due, expire_on, *_ = row
+            if due > self.now:
+                self._note(due)
                 break
-            if expire_on is not None and expire_on <= self.now and len(self.expired) < MAX_EXPIRED:  # type: ignore[operator]
-                self.expired.append(row[_SEQ])  # type: ignore[arg-type]
-            elif taken == wanted or (expire_on is not None and expire_on <= self.now):  # type: ignore[operator]
-                self._note(self.now)
+            if expire_on is not None and expire_on <= self.now:
+                if len(self.expired) == MAX_EXPIRED:
+                    self._note(self.now)
+                    break
+                self.expired.append(row[0])
+            elif taken == wanted:
+                self._note(due)
                 break
             else:
                 self.taken.append(row)
@@ -78,73 +159,17 @@ class _Claiming:
         if self.next_due is None or due < self.next_due:
             self.next_due = due
 
-    def _read(self, name: str, queue_id: str, **parameters: int) -> Iterator[Row]:
-        return self.connection.execute(
-            statement(name),
-            {
-                "queue_id": queue_id,
-                "worker_id": self.claim.worker_id,
-                "lease_end": self.lease_end,
-                **parameters,
-            },
-        )
+    def _read(self, name: str, queue_id: str, **parameters: int) -> Iterator[LineRow]:
+        """Read row by row: only those that are looked at cost anything."""
+        told = {"queue_id": queue_id, "worker_id": self.worker_id, "lease_end": self.lease_end, **parameters}
+        return self.connection.execute(statement(name), told)
 
-    def write(self) -> None:
-        """Lease what was taken, mark what has expired."""
-        if self.taken:
-            self.connection.execute(
-                statement("claim_jobs"),
-                {
-                    "seqs": json.dumps([row[_SEQ] for row in self.taken]),
-                    "worker_id": self.claim.worker_id,
-                    "lease_end": self.lease_end,
-                },
-            )
-        if self.expired:
-            self.connection.execute(statement("expire_jobs"), {"seqs": json.dumps(self.expired), "now": self.now})
-
-
-def _due(row: Row) -> int:
-    due = row[_DUE]
-    assert isinstance(due, int)  # noqa: S101  # the table is STRICT
-    return due
-
-
-def claim_jobs(connection: sqlite3.Connection, claim: Claim) -> Callable[[], Claimed]:
-    """
-    Lease to the claimer what it asked for, as far as it is due. Inside the transaction of *connection*.
-
-    Returns:
-        What turns the rows into records; to be called after the commit, so that the lock is held no longer than needed.
-    """
-    claiming = _Claiming(
-        connection, claim, now=to_microseconds(claim.now), lease_end=to_microseconds(claim.now + claim.lease_for)
-    )
-    for demand in claim.demands:
-        claiming.take(demand)
-    claiming.write()
-    return lambda: _claimed(claiming)
-
-
-def _claimed(claiming: _Claiming) -> Claimed:
-    jobs: list[JobRecord] = []
-    unreadable: list[Unreadable] = []
-    for row in claiming.taken:
-        try:
-            jobs.append(_rows.to_job(row[_RECORD:]))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:  # damaged by another hand (R56)
-            unreadable.append(_unreadable(row, error))
-    return Claimed(
-        jobs=tuple(jobs), unreadable=tuple(unreadable), next_due=_next_due(claiming.next_due, claiming.claim)
-    )
-
-
-def _unreadable(row: Row, error: Exception) -> Unreadable:
-    lease = Lease(_rows.to_id(row[_ID]), int(row[_FENCE] or 0))
-    return Unreadable(lease, str(row[_QUEUE]), f"what is stored can't be read: {type(error).__name__}: {error}")
+    def _write(self, name: str, seqs: Iterable[int]) -> None:
+        told = {"worker_id": self.worker_id, "lease_end": self.lease_end, "now": self.now}
+        self.connection.execute(statement(name), {**told, "seqs": f"[{','.join(map(str, seqs))}]"})
 
 
 def _next_due(due: int | None, claim: Claim) -> datetime | None:
-    if due is None or due > to_microseconds(claim.now + claim.look_ahead):
+    if due is None or due - to_microseconds(claim.now) > claim.look_ahead // MICROSECOND:
         return None
     return from_microseconds(due)

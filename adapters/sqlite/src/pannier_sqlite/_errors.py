@@ -8,26 +8,31 @@ from typing import Final
 
 from pannier.errors import (
     StorageBusyError,
-    StorageClosedError,
+    StorageConflictError,
     StorageError,
     StorageRefusedError,
-    StorageUnavailableError,
+    UnstorableError,
 )
 
-_CONTENDED: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_CONTENDED: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
 
 
 def translated(error: sqlite3.Error, path: Path) -> StorageError:
     """Return the error of pannier that says what *error* says, and what to do."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without its extension
-    match code:
-        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+    extended = getattr(error, "sqlite_errorcode", 0)
+    if extended == sqlite3.SQLITE_BUSY_SNAPSHOT:  # only in a caller's transaction; ours begin with the write lock
+        return StorageConflictError(
+            f"the transaction on {path} has read what another one changed since; roll it back, and begin it again "
+            f"with BEGIN IMMEDIATE"
+        )
+    match extended & 0xFF:
+        case code if code in _CONTENDED:
             return StorageBusyError(
-                f"{path} is locked by another program, or by a transaction of this one that has not ended; "
-                f"end it, or raise ?timeout="
+                f"another program held the lock of {path} for longer than the timeout; end its transaction, or raise "
+                f"?timeout="
             )
         case sqlite3.SQLITE_FULL:
-            return StorageRefusedError(f"the disk of {path} is full; free some space, nothing was written")
+            return StorageRefusedError(f"the disk of {path} is full; make room, nothing was written")
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
             return StorageRefusedError(f"{path} or its folder can't be written; check the permissions")
         case sqlite3.SQLITE_CANTOPEN:
@@ -35,9 +40,9 @@ def translated(error: sqlite3.Error, path: Path) -> StorageError:
         case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
             return StorageRefusedError(f"{path} is no SQLite database, or is damaged; restore it from a backup")
         case sqlite3.SQLITE_IOERR:
-            return StorageUnavailableError(f"the disk of {path} failed: {error}")
-        case sqlite3.SQLITE_MISUSE:
-            return StorageClosedError(f"{path} was closed meanwhile")
+            return StorageRefusedError(f"the disk of {path} failed ({error}); nothing was written")
+        case sqlite3.SQLITE_TOOBIG:
+            return UnstorableError(None, "it is larger than what SQLite holds in one row")
         case _:
             return StorageRefusedError(f"{path}: {error}")
 
@@ -49,8 +54,12 @@ def is_contention(error: sqlite3.Error) -> bool:
 
 @contextmanager
 def translating(path: Path) -> Iterator[None]:
-    """Raise pannier's errors in the place of the driver's."""
+    """Raise pannier's errors in the place of the driver's and the operating system's."""
     try:
         yield
     except sqlite3.Error as error:
         raise translated(error, path) from error
+    except OSError as error:
+        raise StorageRefusedError(
+            f"{path} can't be opened ({error.strerror}); check that its folder exists and can be written"
+        ) from error

@@ -1,11 +1,12 @@
 """Rows: the only place that spells columns. From a record to a row, from a row to a record."""
 
 from collections.abc import Sequence
-from typing import Final, TypeAlias, TypedDict, cast
+from datetime import datetime, timedelta
+from typing import Final, TypeAlias, TypedDict, cast, final
 from uuid import UUID
 
 from pannier import jsontext
-from pannier.errors import UnstorableError
+from pannier.errors import StorageRefusedError, UnstorableError
 from pannier.instants import from_microseconds, to_microseconds
 from pannier.records import JobError, JobRecord, JobStatus, Json, Payload, StoredResult
 
@@ -35,7 +36,33 @@ CLAIMED: Final = (
 )
 """The same columns as they will be when sql/claim_jobs.sql has run."""
 
+MAX_PAYLOAD: Final = 64 * 1024 * 1024
+"""The largest payload in bytes. A row of SQLite holds 10^9: three payloads, metadata and errors fit into that."""
+
+MAX_FENCE: Final = 2**63 - 1
+"""The largest number that SQLite holds; no fence comes near it."""
+
+UNREADABLE: Final = (ValueError, TypeError, KeyError, AttributeError, OverflowError)
+"""What reading a row raises that was damaged by another hand."""
+
 _STATUSES: Final = {status.value: status for status in JobStatus}
+_JSON_COLUMNS: Final = ("command", "progress", "result")
+_COLUMN: Final = {name: index for index, name in enumerate(RECORD.split(", "))}
+
+
+@final
+class Undecodable(str):
+    """A text of the file that is no UTF-8, its bytes escaped as lone surrogates."""
+
+    __slots__ = ()
+
+
+def decode(raw: bytes) -> str:
+    """Decode a TEXT value whatever it holds: a connection's `text_factory` where damaged rows are expected."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return Undecodable(raw.decode("utf-8", "surrogateescape"))
 
 
 def from_job(job: JobRecord) -> tuple[Value, ...]:
@@ -47,10 +74,11 @@ def from_job(job: JobRecord) -> tuple[Value, ...]:
     """
     starts = to_microseconds(job.execute_after)
     command, encoding = from_payload(job.command, job.tracking_id)
-    for name, text in (("queue_id", job.queue_id), ("idempotency_key", job.idempotency_key), ("encoding", encoding)):
-        check_text(text, name, job.tracking_id)
+    check_text(job.queue_id, "queue_id", job.tracking_id)
+    if job.idempotency_key is not None:
+        check_text(job.idempotency_key, "idempotency_key", job.tracking_id)
     return (
-        str(job.tracking_id),
+        from_id(job.tracking_id),
         job.queue_id,
         job.priority,
         starts,
@@ -60,7 +88,7 @@ def from_job(job: JobRecord) -> tuple[Value, ...]:
         job.idempotency_key,
         command,
         encoding,
-        jsontext.dump(dict(job.metadata)) if job.metadata else None,
+        _from_metadata(job) if job.metadata else None,
     )
 
 
@@ -86,7 +114,7 @@ def to_job(row: Row) -> JobRecord:
         dequeue_after=from_microseconds(dequeue_after),
         priority=priority,
         idempotency_key=key,
-        metadata={} if metadata is None else cast("dict[str, str]", jsontext.load(metadata)),
+        metadata={} if metadata is None else cast("dict[str, str]", _load(metadata)),
         status=_STATUSES[status],
         attempt=attempt,
         lapses=lapses,
@@ -112,9 +140,52 @@ def to_result(row: Row) -> StoredResult:
     )
 
 
-def to_id(text: Value) -> UUID:
+def to_shown_job(row: Row) -> JobRecord:
+    """
+    Return the job that *row* holds, for people: what can't be read is shown as it is stored.
+
+    A damaged payload comes as bytes in the encoding "unreadable ..."; damaged metadata or errors are left out.
+
+    Raises:
+        StorageRefusedError: Nothing can be made of it.
+    """
+    try:
+        return to_job(row)
+    except UNREADABLE:
+        pass
+    try:
+        return to_job(_shown(row))
+    except UNREADABLE as error:
+        raise StorageRefusedError(f"what is stored of job {row[0]!r} can't be read: {describe(error)}") from error
+
+
+def describe(error: Exception) -> str:
+    """Say what *error*, one of `UNREADABLE`, says, without what is stored."""
+    return f"{type(error).__name__}" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
+
+
+def from_id(tracking_id: UUID) -> str:
+    """Return what `str` returns, in a third of the time."""
+    spelt = tracking_id.hex
+    return f"{spelt[:8]}-{spelt[8:12]}-{spelt[12:16]}-{spelt[16:20]}-{spelt[20:]}"
+
+
+def to_id(text: str) -> UUID:
     """Return the UUID that *text* spells; a third of the time that UUID(text) takes."""
-    return UUID(int=int(str(text).replace("-", ""), 16))
+    return UUID(int=int(text.replace("-", ""), 16))
+
+
+def lease_end(now: datetime, lease_for: timedelta) -> int:
+    """
+    Return when a lease ends.
+
+    Raises:
+        ValueError: After the year 9999.
+    """
+    try:
+        return to_microseconds(now + lease_for)
+    except OverflowError:
+        raise ValueError(f"a lease of {lease_for} from {now.isoformat()} on ends after the year 9999") from None
 
 
 def from_payload(payload: Payload, tracking_id: UUID) -> tuple[str | bytes, str]:
@@ -122,29 +193,47 @@ def from_payload(payload: Payload, tracking_id: UUID) -> tuple[str | bytes, str]
     Return *payload* as its two columns: JSON text that a person can read, or bytes as they are; and its encoding.
 
     Raises:
-        UnstorableError: Its tree can't be written.
+        UnstorableError: Its tree can't be written, or is too large.
     """
+    check_text(payload.encoding, "encoding", tracking_id)
     if isinstance(payload.data, bytes):
+        _check_size(payload.data, "payload", tracking_id)
         return payload.data, payload.encoding
     try:
-        return jsontext.dump(payload.data), payload.encoding
+        text = jsontext.dump(payload.data)
     except ValueError as error:
         raise UnstorableError(tracking_id, str(error)) from error
+    _check_size(text, "payload", tracking_id)
+    return text, payload.encoding
 
 
-def check_text(text: str | None, name: str, tracking_id: UUID | None) -> None:
+def check_text(text: str, name: str, tracking_id: UUID | None) -> None:
     """
-    Refuse a text that is no Unicode: SQLite keeps UTF-8, which has no form for a lone surrogate.
+    Refuse a text that is no Unicode, or is too large: SQLite keeps UTF-8, which has no form for a lone surrogate.
 
     Raises:
-        UnstorableError: It holds one.
+        UnstorableError: It is one.
     """
-    if text is None or text.isascii():
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise UnstorableError(tracking_id, f"its {name} holds a lone surrogate, which UTF-8 can't hold") from None
+    _check_size(text, name, tracking_id)
+
+
+def _check_size(data: str | bytes, name: str, tracking_id: UUID | None) -> None:
+    if len(data) * 4 <= MAX_PAYLOAD:  # no character takes more than four bytes
         return
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise UnstorableError(tracking_id, f"its {name} holds a lone surrogate, which UTF-8 can't hold") from None
+    size = len(data) if isinstance(data, bytes) or data.isascii() else len(data.encode())
+    if size > MAX_PAYLOAD:
+        raise UnstorableError(tracking_id, f"its {name} has {size} bytes, at most {MAX_PAYLOAD} are kept")
+
+
+def _from_metadata(job: JobRecord) -> str:
+    text = jsontext.dump(dict(job.metadata))
+    _check_size(text, "metadata", job.tracking_id)
+    return text
 
 
 def from_errors(errors: Sequence[JobError]) -> str:
@@ -152,7 +241,7 @@ def from_errors(errors: Sequence[JobError]) -> str:
     stored: Json = [
         {
             "attempt": error.attempt,
-            "at": to_microseconds(error.at),
+            "at": error.at.isoformat(),
             "kind": error.kind,
             "message": error.message,
             "traceback": error.traceback,
@@ -164,7 +253,7 @@ def from_errors(errors: Sequence[JobError]) -> str:
 
 class _StoredError(TypedDict):
     attempt: int
-    at: int
+    at: str
     kind: str
     message: str
     traceback: str
@@ -172,11 +261,11 @@ class _StoredError(TypedDict):
 
 def to_errors(text: str | bytes) -> tuple[JobError, ...]:
     """Return the errors that *text* holds. Raises as `to_job`."""
-    stored = cast("list[_StoredError]", jsontext.load(text if isinstance(text, str) else text.decode()))
+    stored = cast("list[_StoredError]", _load(text if isinstance(text, str) else text.decode()))
     return tuple(
         JobError(
             attempt=error["attempt"],
-            at=from_microseconds(error["at"]),
+            at=datetime.fromisoformat(error["at"]),
             kind=error["kind"],
             message=error["message"],
             traceback=error["traceback"],
@@ -186,4 +275,33 @@ def to_errors(text: str | bytes) -> tuple[JobError, ...]:
 
 
 def _payload(data: str | bytes, encoding: str) -> Payload:
-    return Payload(data if isinstance(data, bytes) else jsontext.load(data), encoding)
+    return Payload(data if isinstance(data, bytes) else _load(data), encoding)
+
+
+def _load(text: str) -> Json:
+    if isinstance(text, Undecodable):
+        raise ValueError("it is no UTF-8")  # noqa: TRY004  # the type stands for a fault of the value
+    return jsontext.load(text)
+
+
+def _shown(row: Row) -> Row:
+    """Return *row* with what can't be read replaced."""
+    shown = list(row)
+    for name in _JSON_COLUMNS:
+        data, encoding = shown[_COLUMN[name]], shown[_COLUMN[f"{name}_encoding"]]
+        if isinstance(data, str) and not _is_json(data):
+            shown[_COLUMN[name]] = data.encode("utf-8", "surrogateescape")
+            shown[_COLUMN[f"{name}_encoding"]] = f"unreadable {encoding!s}"
+    for name in ("metadata", "errors"):
+        text = shown[_COLUMN[name]]
+        if isinstance(text, str) and not _is_json(text):
+            shown[_COLUMN[name]] = None
+    return shown
+
+
+def _is_json(text: str) -> bool:
+    try:
+        _load(text)
+    except ValueError:
+        return False
+    return True

@@ -5,25 +5,39 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from pannier.records import JobRecord
+from pannier.storage import check_new_jobs
 from pannier_sqlite import _rows
+from pannier_sqlite._rows import Value
 from pannier_sqlite._statements import statement
+from pannier_sqlite._thread import Work
 
 
-def store_jobs(connection: sqlite3.Connection, jobs: Sequence[JobRecord]) -> list[UUID]:
+def store_jobs(jobs: Sequence[JobRecord]) -> Work[list[UUID]]:
     """
-    Insert *jobs* and return the ids that stand (R7, R10). Inside the transaction of *connection*.
+    Check and encode *jobs*. What is returned stores them, and returns the ids that stand (R7, R10).
 
     Raises:
-        UnstorableError: One can't be held; some may have been inserted, the transaction is to undo that.
+        ValueError: One is not new.
+        UnstorableError: One can't be held.
     """
-    insert, find = statement("store_job"), statement("find_standing_job")
+    check_new_jobs(jobs)
+    rows = [_rows.from_job(job) for job in jobs]
+    if any(job.idempotency_key is not None for job in jobs):
+        return lambda connection: [_insert(connection, job, row) for job, row in zip(jobs, rows, strict=True)]
+    ids = [job.tracking_id for job in jobs]
+    return lambda connection: _insert_all(connection, rows, ids)
+
+
+def _insert_all(connection: sqlite3.Connection, rows: Sequence[tuple[Value, ...]], ids: list[UUID]) -> list[UUID]:
+    """Insert jobs without keys: whether one is new or was known before, its own id stands."""
+    connection.executemany(statement("store_job"), rows)
+    return ids
+
+
+def _insert(connection: sqlite3.Connection, job: JobRecord, row: tuple[Value, ...]) -> UUID:
     cursor = connection.cursor()
     cursor.row_factory = None  # the caller's own connection may have one
-    standing: list[UUID] = []
-    for row, job in [(_rows.from_job(job), job) for job in jobs]:
-        if cursor.execute(insert, row).rowcount == 1:
-            standing.append(job.tracking_id)
-        else:
-            found = cursor.execute(find, (str(job.tracking_id), job.queue_id, job.idempotency_key)).fetchone()
-            standing.append(_rows.to_id(found[0]))
-    return standing
+    if cursor.execute(statement("store_job"), row).rowcount == 1:
+        return job.tracking_id
+    (standing,) = cursor.execute(statement("find_standing_job"), (row[0], job.queue_id, job.idempotency_key)).fetchone()
+    return _rows.to_id(standing)

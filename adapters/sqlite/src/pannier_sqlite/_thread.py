@@ -1,203 +1,193 @@
-"""The threads that own a connection each: a writer that shares transactions out, and a reader."""
+"""The threads that own a connection each, so that the event loop never waits for a disk or a lock."""
 
 import asyncio
-import random
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from queue import Empty, SimpleQueue
+from contextlib import AbstractContextManager, ExitStack, suppress
+from enum import Enum
+from queue import SimpleQueue
 from threading import Thread
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar
 
-from pannier_sqlite._errors import is_contention
-
+Found = TypeVar("Found")
 T = TypeVar("T")
 
-Work = Callable[[sqlite3.Connection], T]
+Work: TypeAlias = Callable[[sqlite3.Connection], Found]
+"""What is done on the connection. May be done again from the start, after a rollback."""
 
-GROUP: Final = 256
-"""How many calls share a transaction at most."""
+GROUP: Final = 1_000
+"""How many calls are taken together at most."""
 
 
-class Call(Generic[T]):
-    """One call that awaits its turn; answered on the loop that made it."""
+class Kind(Enum):
+    """Whether a call needs the write lock."""
 
-    __slots__ = ("answer", "error", "future", "loop", "work")
+    READ = "read"
+    WRITE = "write"
 
-    def __init__(self, work: Work[T], loop: asyncio.AbstractEventLoop) -> None:
-        self.work = work
-        self.loop = loop
-        self.future: asyncio.Future[T] = loop.create_future()
-        self.answer: T | None = None
+
+class Call(Generic[Found, T]):
+    """
+    One call that awaits its turn in a thread: bound before the transaction, done in it, answered after it.
+
+    Attributes:
+        kind: Whether it needs the write lock.
+        deadline: How long it may wait for others, by `time.monotonic`.
+        error: Why it failed, if it did.
+    """
+
+    __slots__ = ("_answer", "_bind", "_finish", "_found", "_work", "deadline", "error", "future", "kind")
+
+    def __init__(
+        self,
+        kind: Kind,
+        bind: Callable[[], Work[Found]],
+        finish: Callable[[Found], T],
+        *,
+        deadline: float,
+        future: "asyncio.Future[T]",
+    ) -> None:
+        self.kind = kind
+        self.deadline = deadline
+        self.future = future
         self.error: BaseException | None = None
+        self._bind = bind
+        self._finish = finish
+
+    def prepare(self) -> bool:
+        """Check and encode the arguments. Return whether there is something to do."""
+        if self.future.cancelled():
+            return False
+        try:
+            self._work = self._bind()
+        except BaseException as error:  # handed to whoever awaits the call
+            self.error = error
+            return False
+        return True
 
     def run(self, connection: sqlite3.Connection) -> None:
-        """Do the work and keep what came of it."""
-        self.answer = self.error = None
+        """Do the work. Raises what it raises."""
+        self._found = self._work(connection)
+
+    def conclude(self) -> None:
+        """Turn what was found into the answer."""
         try:
-            self.answer = self.work(connection)
+            self._answer = self._finish(self._found)
         except BaseException as error:  # handed to whoever awaits the call
             self.error = error
 
     def settle(self) -> None:
-        """Answer. Call on the loop. A call whose awaiter was cancelled has happened all the same."""
+        """Answer, on the loop. What a cancelled awaiter asked for has happened all the same."""
         if self.future.done():
             return
         if self.error is not None:
             self.future.set_exception(self.error)
         else:
-            self.future.set_result(self.answer)  # type: ignore[arg-type]  # run has set it
+            self.future.set_result(self._answer)
+
+
+AnyCall: TypeAlias = Call[object, object]
+
+Connect: TypeAlias = Callable[[], AbstractContextManager[sqlite3.Connection]]
 
 
 class ConnectionThread:
-    """A daemon thread with a connection. `call` runs work there; calls that wait are taken together."""
+    """
+    A thread with a connection of its own. It takes all calls that wait, in the order started, and answers them as one.
+
+    It is a daemon: a program that forgets to close a storage ends all the same, and what was acknowledged stays.
+    """
 
     def __init__(
         self,
-        connect: Callable[[], sqlite3.Connection],
-        run: Callable[[sqlite3.Connection, Sequence[Call[object]]], None],
+        connect: Connect,
+        run: Callable[[sqlite3.Connection, Sequence[AnyCall]], None],
         *,
         name: str,
+        timeout_seconds: float,
     ) -> None:
-        self._connect = connect
         self._run = run
-        self._calls: SimpleQueue[Call[object] | None] = SimpleQueue()
-        self._thread = Thread(target=self._serve, name=name, daemon=True)
+        self._timeout_seconds = timeout_seconds
+        self._calls: SimpleQueue[AnyCall | None] = SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._opened: asyncio.Future[None] = self._loop.create_future()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._thread = Thread(target=self._serve, args=(connect,), name=name, daemon=True)
 
     async def start(self) -> None:
         """Start the thread; returns once its connection is open. Raises what opening it raises."""
         self._thread.start()
         await asyncio.shield(self._opened)
 
-    async def call(self, work: Work[T]) -> T:
-        """Run *work* in the thread."""
-        call = Call(work, self._loop)
-        self._calls.put(call)  # type: ignore[arg-type]  # answers are not mixed up
-        return await call.future
+    async def call(self, kind: Kind, bind: Callable[[], Work[Found]], finish: Callable[[Found], T]) -> T:
+        """Bind, do and finish in the thread."""
+        future: asyncio.Future[T] = self._loop.create_future()
+        call = Call(kind, bind, finish, deadline=time.monotonic() + self._timeout_seconds, future=future)
+        self._calls.put(call)  # type: ignore[arg-type]  # each call keeps its own types together
+        return await future
 
-    async def stop(self) -> None:
-        """End the thread, after the calls before this one, and close its connection."""
+    def dismiss(self) -> None:
+        """Let the thread end after the calls before this one, and close its connection."""
         self._calls.put(None)
-        if self._thread.is_alive():
-            await asyncio.shield(asyncio.to_thread(self._thread.join))
 
-    def _serve(self) -> None:
-        try:
-            connection = self._connect()
-        except BaseException as error:  # handed to whoever started the thread
-            self._post(_set_exception, self._opened, error)
-            return
-        self._post(_set_result, self._opened)
-        try:
-            while True:
-                first = self._calls.get()
-                calls, is_last = self._take(first)
-                if calls:
-                    self._run(connection, calls)
-                    self._post(_settle_all, calls)
-                if is_last:
-                    return
-        finally:
-            connection.close()
+    async def join(self) -> None:
+        """Wait for the end of the dismissed thread."""
+        await asyncio.shield(self._ended)
+        self._thread.join()  # it has nothing left to do
 
-    def _take(self, first: Call[object] | None) -> tuple[list[Call[object]], bool]:
-        """Return *first* and whatever waits behind it, and whether the thread is to end."""
-        calls: list[Call[object]] = []
-        call = first
-        while call is not None:
-            calls.append(call)
-            if len(calls) == GROUP:
-                return calls, False
+    def _serve(self, connect: Connect) -> None:
+        # The connection is a local: a forked child, which has no such thread, never closes what its parent uses.
+        with ExitStack() as stack:
+            stack.callback(self._post, _fulfil, self._ended)
             try:
-                call = self._calls.get_nowait()
-            except Empty:
-                return calls, False
-        return calls, True
+                connection = stack.enter_context(connect())
+            except BaseException as error:  # handed to whoever started the thread
+                self._post(_fail, self._opened, error)
+                return
+            self._post(_fulfil, self._opened)
+            while calls := self._next_calls():
+                self._run(connection, calls)
+                self._post(_settle, calls)
+                del calls  # an idle thread keeps nothing alive
+
+    def _next_calls(self) -> list[AnyCall]:
+        """Wait for a call, and return it with what waits behind it; empty: the thread is to end."""
+        first = self._calls.get()
+        calls = [] if first is None else [first]
+        for _ in range(min(self._calls.qsize(), GROUP) if calls else 0):
+            call = self._calls.get()
+            if call is None:
+                self._calls.put(None)  # nothing comes after it
+                break
+            calls.append(call)
+        return calls
 
     def _post(self, callback: Callable[..., None], *arguments: object) -> None:
         with suppress(RuntimeError):  # the loop was closed: nobody is left to hear
             self._loop.call_soon_threadsafe(callback, *arguments)
 
 
-def run_each(connection: sqlite3.Connection, calls: Sequence[Call[object]]) -> None:
-    """Run each call for itself: reads."""
+def run_reads(connection: sqlite3.Connection, calls: Sequence[AnyCall]) -> None:
+    """Run each call for itself: one statement sees one moment, and needs no transaction."""
     for call in calls:
-        call.run(connection)
+        if call.prepare():
+            try:
+                call.run(connection)
+            except BaseException as error:  # handed to whoever awaits the call
+                call.error = error
+            else:
+                call.conclude()
 
 
-class GroupCommit:
-    """Runs all calls that wait in one transaction, so that they share the one wait for the disk (R122)."""
-
-    def __init__(self, timeout_seconds: float) -> None:
-        self._timeout = timeout_seconds
-
-    def __call__(self, connection: sqlite3.Connection, calls: Sequence[Call[object]]) -> None:
-        """Run *calls*, each in a savepoint: one's error undoes that one alone."""
-        try:
-            begin(connection, self._timeout)
-            for call in calls:
-                _run_in_savepoint(connection, call)
-            connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            _roll_back(connection)
-            if len(calls) > 1:  # perhaps one of them alone is the reason: a full disk and a large batch
-                for call in calls:
-                    self(connection, [call])
-            elif calls[0].error is None:
-                calls[0].error = error
-
-
-def begin(connection: sqlite3.Connection, timeout_seconds: float) -> None:
-    """
-    Begin a transaction that holds the write lock.
-
-    Tries again with jitter instead of leaving it to SQLite's busy handler, which lets late comers overtake for long.
-
-    Raises:
-        sqlite3.OperationalError: Another program has held the lock for the whole timeout.
-    """
-    deadline = time.monotonic() + timeout_seconds
-    pause = 0.0005
-    while True:
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            if not is_contention(error) or time.monotonic() >= deadline:
-                raise
-            time.sleep(pause * (0.5 + random.random()))
-            pause = min(0.01, pause * 1.5)
-        else:
-            return
-
-
-def _run_in_savepoint(connection: sqlite3.Connection, call: Call[object]) -> None:
-    connection.execute("SAVEPOINT call")
-    call.run(connection)
-    if call.error is not None:
-        # A full disk may have rolled everything back; then this raises, and each call is tried for itself.
-        connection.execute("ROLLBACK TO call")
-    connection.execute("RELEASE call")
-
-
-def _roll_back(connection: sqlite3.Connection) -> None:
-    if connection.in_transaction:
-        with suppress(sqlite3.Error):
-            connection.execute("ROLLBACK")
-
-
-def _settle_all(calls: Sequence[Call[object]]) -> None:
+def _settle(calls: Sequence[AnyCall]) -> None:
     for call in calls:
         call.settle()
 
 
-def _set_result(future: "asyncio.Future[None]") -> None:
-    if not future.done():
-        future.set_result(None)
+def _fulfil(future: "asyncio.Future[None]") -> None:
+    future.set_result(None)
 
 
-def _set_exception(future: "asyncio.Future[None]", error: BaseException) -> None:
-    if not future.done():
-        future.set_exception(error)
+def _fail(future: "asyncio.Future[None]", error: BaseException) -> None:
+    future.set_exception(error)

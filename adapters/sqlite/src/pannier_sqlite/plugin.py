@@ -1,32 +1,47 @@
 """The plugin: what the entry point of pannier-sqlite names. Imports no driver."""
 
-from typing import Final
+import asyncio
+from collections.abc import Sequence
+from typing import Final, final
 
 from pannier.hookspecs import hookimpl
 from pannier.storage import JobStorageProvider, StorageAdapter
 from pannier.urls import StorageUrl
+from pannier_sqlite._files import OpenFiles
 from pannier_sqlite.settings import OPTIONS, settings_of
 
 
+@final
 class SqlitePlugin:
-    """Offers `sqlite:///relative.db` and `sqlite:////absolute.db`."""
+    """
+    Offers `sqlite:///relative.db` and `sqlite:////absolute.db`.
+
+    Knows which files this process has open, since SQLite's locks do not survive a fork.
+    """
+
+    def __init__(self) -> None:
+        self._files = OpenFiles()
 
     @hookimpl
-    def pannier_storage_adapters(self) -> tuple[StorageAdapter, ...]:
+    def pannier_storage_adapters(self) -> Sequence[StorageAdapter]:
         """Offer the SQLite storage."""
-        return (StorageAdapter(name="sqlite", schemes=("sqlite",), create=_create, destroy=_destroy, options=OPTIONS),)
+        return (
+            StorageAdapter(
+                name="sqlite", schemes=("sqlite",), create=self._create, destroy=self._destroy, options=OPTIONS
+            ),
+        )
 
+    def _create(self, url: StorageUrl) -> JobStorageProvider:
+        settings = settings_of(url)
+        from pannier_sqlite.provider import SqliteStorage
 
-def _create(url: StorageUrl) -> JobStorageProvider:
-    from pannier_sqlite.provider import SqliteStorage  # the driver, only when a storage is opened
+        return SqliteStorage(settings, self._files)
 
-    return SqliteStorage(settings_of(url))
+    async def _destroy(self, url: StorageUrl) -> None:
+        settings = settings_of(url)
+        from pannier_sqlite._destroying import destroy
 
-
-async def _destroy(url: StorageUrl) -> None:
-    path = settings_of(url).path
-    for suffix in ("-shm", "-wal", ""):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+        await asyncio.to_thread(destroy, settings)
 
 
 plugin: Final = SqlitePlugin()

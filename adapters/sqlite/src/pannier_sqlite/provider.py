@@ -1,14 +1,18 @@
-"""The SQLite storage: one file, write-ahead logging, one writing thread and one reading thread an instance."""
+"""The storage: jobs in one SQLite file, written by one thread and read by another."""
 
+import asyncio
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, closing, contextmanager
 from datetime import datetime, timedelta
-from typing import Final, TypeVar
+from typing import Final, TypeVar, final
 from uuid import UUID
 
-from pannier.errors import LeaseLostError, StorageClosedError, UsageError
+from attrs import field, frozen
+
+from pannier.errors import LeaseLostError, StorageClosedError
 from pannier.instants import utc
 from pannier.records import (
     Cancellation,
@@ -27,199 +31,212 @@ from pannier.records import (
     StaleJobs,
     StoredResult,
 )
-from pannier.storage import Capabilities, check_new_jobs
-from pannier_sqlite import _claiming, _ending, _migrations, _reading, _settling, _storing
-from pannier_sqlite._connection import connect
+from pannier.storage import Capabilities
+from pannier_sqlite import _claiming, _ending, _reading, _rows, _settling, _storing
+from pannier_sqlite._connection import connect, until_free
 from pannier_sqlite._errors import translated, translating
+from pannier_sqlite._files import OpenFiles
+from pannier_sqlite._migrations import migrate
 from pannier_sqlite._notifier import listening
-from pannier_sqlite._rows import check_text
-from pannier_sqlite._thread import ConnectionThread, GroupCommit, Work, begin, run_each
+from pannier_sqlite._thread import ConnectionThread, Kind, Work, run_reads
+from pannier_sqlite._transactions import LentConnections, step_in
+from pannier_sqlite._writer import run_calls
 from pannier_sqlite.settings import Settings
 
+Found = TypeVar("Found")
 T = TypeVar("T")
 
-CAPABILITIES: Final = Capabilities(durable=True, shared=True, atomic_batches=True, single_writer=True)
+CAPABILITIES: Final = Capabilities(
+    durable=True, shared=True, atomic_batches=True, max_payload=_rows.MAX_PAYLOAD, single_writer=True
+)
 
 
+MILLISECOND: Final = timedelta(milliseconds=1)
+
+
+def _as_found(found: T) -> T:
+    return found
+
+
+@final
+@frozen(eq=False)
+class _Opened:
+    """What there is while the storage is open."""
+
+    writer: ConnectionThread
+    reader: ConnectionThread
+    pid: int = field(factory=os.getpid)
+    lent: LentConnections = field(factory=LentConnections)
+
+
+@final
 class SqliteStorage:
-    """Jobs in one SQLite file, shared by every process of a machine that opens it."""
+    """
+    Jobs in one file, shared by every process of one machine that opens it.
 
-    def __init__(self, settings: Settings) -> None:
+    Every verb binds its arguments, runs its statements and maps their answer in a thread; here it only asks for that.
+    """
+
+    def __init__(self, settings: Settings, files: OpenFiles) -> None:
         self._settings = settings
-        self._writer: ConnectionThread | None = None
-        self._reader: ConnectionThread | None = None
-        self._pid = 0
+        self._files = files
+        self._opened: _Opened | None = None
+        self._opening = asyncio.Lock()
 
     @property
     def capabilities(self) -> Capabilities:
-        """What this storage promises."""
         return CAPABILITIES
 
     async def open(self) -> None:
-        """Open the file, creating or migrating it where needed."""
-        if self._writer is not None and self._pid == os.getpid():
-            return
-        timeout = self._settings.timeout.total_seconds()
-        writer = ConnectionThread(self._connect_writer, GroupCommit(timeout), name="pannier sqlite writer")
-        reader = ConnectionThread(lambda: connect(self._settings), run_each, name="pannier sqlite reader")
-        with translating(self._settings.path):
-            await writer.start()
-            try:
-                await reader.start()
-            except BaseException:
-                await writer.stop()
-                raise
-        self._writer, self._reader, self._pid = writer, reader, os.getpid()
+        async with self._opening:
+            if self._opened is not None and self._opened.pid == os.getpid():
+                return
+            self._opened = await self._open()
 
     async def close(self) -> None:
-        """Close the file."""
-        writer, reader, self._writer, self._reader = self._writer, self._reader, None, None
-        if self._pid != os.getpid():  # the threads stayed behind in the parent
+        async with self._opening:
+            opened, self._opened = self._opened, None
+        if opened is None or opened.pid != os.getpid():  # a forked child has no such threads
             return
-        for thread in (reader, writer):
-            if thread is not None:
-                await thread.stop()
+        opened.reader.dismiss()
+        opened.writer.dismiss()
+        await opened.reader.join()
+        await opened.writer.join()
 
     async def read_clock(self) -> datetime | None:
-        """Return None: the workers of a file share a machine and its clock."""
-        return None
+        return None  # the processes that share a file share their machine's clock
 
     async def store_jobs(self, jobs: Sequence[JobRecord]) -> list[UUID]:
-        """Store new jobs; a tracking id or key that is known stands."""
-        check_new_jobs(jobs)
         jobs = tuple(jobs)
-        return await self._write(lambda connection: _storing.store_jobs(connection, jobs))
+        return await self._write(lambda: _storing.store_jobs(jobs))
 
     async def claim_jobs(self, claim: Claim) -> Claimed:
-        """Lease due jobs."""
-        check_text(claim.worker_id, "worker_id", None)
-        for demand in claim.demands:
-            for queue_id in demand.queue_ids:
-                check_text(queue_id, "queue_id", None)
-        convert = await self._write(lambda connection: _claiming.claim_jobs(connection, claim))
-        return convert()
+        return await self._call(
+            self._writer(),
+            Kind.WRITE,
+            lambda: _claiming.claim_jobs(claim),
+            lambda taken: _claiming.to_claimed(taken, claim),
+        )
 
     async def renew_leases(self, leases: Collection[Lease], *, now: datetime, lease_for: timedelta) -> frozenset[Lease]:
-        """Move the ends of leases; return those that no longer stand."""
-        now, leases = utc(now, "now"), tuple(leases)
-        return await self._write(lambda connection: _settling.renew_leases(connection, leases, now, lease_for))
+        leases = tuple(leases)
+        return await self._write(lambda: _settling.renew_leases(leases, utc(now, "now"), lease_for))
 
     async def settle_jobs(self, settlements: Sequence[Settlement], *, now: datetime) -> frozenset[Lease]:
-        """Apply outcomes under their fences; return the refused leases."""
-        now, settlements = utc(now, "now"), tuple(settlements)
-        return await self._write(lambda connection: _settling.settle_jobs(connection, settlements, now))
+        settlements = tuple(settlements)
+        return await self._write(lambda: _settling.settle_jobs(settlements, utc(now, "now")))
 
     async def cancel_job(self, tracking_id: UUID, *, now: datetime) -> Cancellation:
-        """End an unfinished job at once and for good."""
-        now = utc(now, "now")
-        return await self._write(lambda connection: _ending.cancel_job(connection, tracking_id, now))
+        return await self._write(lambda: _ending.cancel_job(tracking_id, utc(now, "now")))
 
     async def get_job(self, tracking_id: UUID) -> JobRecord | None:
-        """Return the job, or None."""
-        return await self._read(lambda connection: _reading.get_job(connection, tracking_id))
+        return await self._read(lambda: _reading.get_job(tracking_id))
 
     async def purge_stale_jobs(self, stale: StaleJobs) -> Purged:
-        """Mark what has expired, delete what has been kept long enough."""
-        return await self._write(lambda connection: _ending.purge_stale_jobs(connection, stale))
-
-    # -- results -------------------------------------------------------------------------------------------------------
+        return await self._write(lambda: _ending.purge_stale_jobs(stale))
 
     async def store_progress(self, lease: Lease, progress: Payload) -> bool:
-        """Keep *progress* if *lease* stands."""
-        return await self._write(lambda connection: _settling.store_progress(connection, lease, progress))
+        return await self._write(lambda: _settling.store_progress(lease, progress))
 
     async def get_job_result(self, tracking_id: UUID) -> StoredResult | None:
-        """Return status, progress, result and errors, or None."""
-        return await self._read(lambda connection: _reading.get_job_result(connection, tracking_id))
-
-    # -- inspect -------------------------------------------------------------------------------------------------------
+        return await self._read(lambda: _reading.get_job_result(tracking_id))
 
     async def find_jobs(self, wanted: JobFilter, *, cursor: str | None = None, limit: int = 100) -> JobPage:
-        """List matching jobs in the order in which they were stored."""
-        return await self._read(lambda connection: _reading.find_jobs(connection, wanted, cursor, limit))
+        return await self._read(lambda: _reading.find_jobs(wanted, cursor, limit))
 
     async def count_jobs(self, wanted: JobFilter) -> Mapping[tuple[str, JobStatus], int]:
-        """Count matching jobs by queue and status."""
-        return await self._read(lambda connection: _reading.count_jobs(connection, wanted))
+        return await self._read(lambda: _reading.count_jobs(wanted))
 
     async def requeue_job(self, tracking_id: UUID, *, now: datetime, expire_on: datetime | None) -> Requeue:
-        """Make a complete job that did not succeed PENDING again."""
-        now = utc(now, "now")
-        expiry = None if expire_on is None else utc(expire_on, "expire_on")
-        return await self._write(lambda connection: _ending.requeue_job(connection, tracking_id, now, expiry))
-
-    # -- notify --------------------------------------------------------------------------------------------------------
+        return await self._write(
+            lambda: _ending.requeue_job(
+                tracking_id, utc(now, "now"), None if expire_on is None else utc(expire_on, "expire_on")
+            )
+        )
 
     def listen(self, queue_ids: frozenset[str]) -> AbstractAsyncContextManager[AsyncIterator[Notice]]:
-        """Subscribe to commits of any process, as MISSED."""
         self._check_open()
-        return listening(self._settings, lambda: connect(self._settings), queue_ids)
-
-    # -- transactions --------------------------------------------------------------------------------------------------
+        return listening(self._settings, self._look)
 
     async def store_jobs_in(self, transaction: sqlite3.Connection, jobs: Sequence[JobRecord]) -> list[UUID]:
-        """Store new jobs in the caller's own transaction on the same file. Never suspends."""
-        check_new_jobs(jobs)
-        self._check_transaction(transaction)
-        with translating(self._settings.path):
-            return _storing.store_jobs(transaction, jobs)
+        opened, store = self._check_open(), _storing.store_jobs(tuple(jobs))
+        with translating(self._settings.path), step_in(transaction, self._settings.path) as connection:
+            standing = store(connection)
+        opened.lent.note(transaction)
+        return standing
 
     async def settle_jobs_in(
         self, transaction: sqlite3.Connection, settlements: Sequence[Settlement], *, now: datetime
     ) -> None:
-        """Settle in the caller's own transaction on the same file; raises where a lease is lost. Never suspends."""
-        self._check_transaction(transaction)
-        with translating(self._settings.path):
-            refused = _settling.settle_jobs(transaction, settlements, utc(now, "now"))
-        if refused:
-            raise LeaseLostError(tuple(sorted(lease.tracking_id for lease in refused)))
+        opened, settle = self._check_open(), _settling.settle_jobs(tuple(settlements), utc(now, "now"))
+        with translating(self._settings.path), step_in(transaction, self._settings.path) as connection:
+            refused = settle(connection)
+            if refused:
+                raise LeaseLostError(tuple(sorted(lease.tracking_id for lease in refused)))
+        opened.lent.note(transaction)
 
-    # -- inside --------------------------------------------------------------------------------------------------------
-
-    def _connect_writer(self) -> sqlite3.Connection:
-        connection = connect(self._settings)
+    async def _open(self) -> _Opened:
+        """Start the threads. If that fails or is cancelled, what has been started ends by itself."""
+        timeout = self._settings.timeout_seconds
+        writer = ConnectionThread(self._writing, run_calls, name="pannier sqlite writer", timeout_seconds=timeout)
+        reader = ConnectionThread(self._reading, run_reads, name="pannier sqlite reader", timeout_seconds=timeout)
         try:
-            if not _migrations.is_current(connection):
-                begin(connection, self._settings.timeout.total_seconds())
-                _migrations.migrate(connection)
-                connection.execute("COMMIT")
-            connection.execute("PRAGMA busy_timeout = 0")  # the writer waits by itself, see _thread.begin
+            with translating(self._settings.path):
+                await writer.start()
+                await reader.start()
         except BaseException:
-            connection.close()
+            for thread in (writer, reader):
+                thread.dismiss()
             raise
-        return connection
+        return _Opened(writer, reader)
 
-    async def _write(self, work: Work[T]) -> T:
-        return await self._call(self._writer, work)
-
-    async def _read(self, work: Work[T]) -> T:
-        return await self._call(self._reader, work)
-
-    async def _call(self, thread: ConnectionThread | None, work: Work[T]) -> T:
-        self._check_open()
-        assert thread is not None  # noqa: S101  # _check_open has looked
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        identity = self._files.enter(self._settings.path)
         try:
-            return await thread.call(work)
+            with closing(connect(self._settings)) as connection:
+                until_free(lambda: migrate(connection), deadline=time.monotonic() + self._settings.timeout_seconds)
+                yield connection
+        finally:
+            self._files.leave(identity)
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with closing(connect(self._settings)) as connection:
+            connection.execute("PRAGMA query_only = ON")
+            connection.execute(f"PRAGMA busy_timeout = {self._settings.timeout // MILLISECOND}")
+            connection.text_factory = _rows.decode
+            yield connection
+
+    def _writer(self) -> ConnectionThread:
+        opened = self._check_open()
+        opened.lent.check()
+        return opened.writer
+
+    async def _write(self, bind: Callable[[], Work[T]]) -> T:
+        return await self._call(self._writer(), Kind.WRITE, bind, _as_found)
+
+    async def _read(self, bind: Callable[[], Work[T]]) -> T:
+        return await self._call(self._check_open().reader, Kind.READ, bind, _as_found)
+
+    async def _look(self, work: Work[T]) -> T:
+        return await self._call(self._check_open().writer, Kind.READ, lambda: work, _as_found)
+
+    async def _call(
+        self, thread: ConnectionThread, kind: Kind, bind: Callable[[], Work[Found]], finish: Callable[[Found], T]
+    ) -> T:
+        try:
+            return await thread.call(kind, bind, finish)
         except sqlite3.Error as error:
             raise translated(error, self._settings.path) from error
 
-    def _check_open(self) -> None:
-        if self._writer is None:
+    def _check_open(self) -> _Opened:
+        opened = self._opened
+        if opened is None:
             raise StorageClosedError(f"{self._settings.path} is not open; await open() first")
-        if self._pid != os.getpid():
+        if opened.pid != os.getpid():
             raise StorageClosedError(
-                f"{self._settings.path} was opened by the process that this one was forked from; open it here anew"
+                f"{self._settings.path} was opened by process {opened.pid}, which this one was forked from; open "
+                f"storages after forking, or start processes by spawning them"
             )
-
-    def _check_transaction(self, connection: sqlite3.Connection) -> None:
-        """Refuse a connection that is not in a transaction on this very file: what is stored there would be lost."""
-        if not isinstance(connection, sqlite3.Connection):
-            raise TypeError(f"transaction must be a sqlite3.Connection, not {type(connection).__name__}")
-        if not connection.in_transaction:
-            raise UsageError("the connection has no open transaction; execute BEGIN IMMEDIATE first")
-        cursor = connection.cursor()
-        cursor.row_factory = None
-        files = {name: file for _, name, file in cursor.execute("PRAGMA database_list")}
-        file = files.get("main")
-        if not file or not self._settings.path.samefile(file):
-            raise UsageError(f"the connection is on {file or 'another database'}, not {self._settings.path}")
+        return opened

@@ -55,6 +55,11 @@ class Settings:
     synchronous: Synchronous
     watch: Watch
 
+    @property
+    def timeout_seconds(self) -> float:
+        """The timeout in seconds."""
+        return self.timeout.total_seconds()
+
 
 def settings_of(url: StorageUrl) -> Settings:
     """
@@ -69,7 +74,7 @@ def settings_of(url: StorageUrl) -> Settings:
             f"{url} names a host {url.host!r}; write sqlite:///{url.host} for a relative path, "
             f"sqlite:////... for an absolute one"
         )
-    if not url.path or url.path == ":memory:":
+    if not url.path or url.path == ":memory:" or "\0" in url.path:
         raise ConfigurationError(f"{url} names no file; write sqlite:///jobs.db, or memory:// for jobs in memory")
     return Settings(
         path=Path(url.path).absolute(),

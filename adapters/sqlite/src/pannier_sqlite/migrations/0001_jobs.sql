@@ -1,3 +1,9 @@
+-- One row a migration. A store can be used by adapters that know `usable_from` of its last row, or more.
+CREATE TABLE pannier_schema (
+    version INTEGER PRIMARY KEY,
+    usable_from INTEGER NOT NULL
+) STRICT;
+
 -- One row a job. Times are microseconds since 1970 in UTC, payloads JSON text (or a BLOB where a codec wrote bytes).
 CREATE TABLE pannier_jobs (
     seq INTEGER PRIMARY KEY,
