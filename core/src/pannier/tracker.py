@@ -265,11 +265,13 @@ class _Hinted:
 
     def __enter__(self) -> "_Hinted":
         self._queues.listen()
-        self._queues.session.hints.watch(self._tracking_id, self._event.set)
+        # Kept, because a generator that is left halfway may be closed after the job queues were.
+        self._hints = self._queues.session.hints
+        self._hints.watch(self._tracking_id, self._event.set)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._queues.session.hints.unwatch(self._tracking_id, self._event.set)
+        self._hints.unwatch(self._tracking_id, self._event.set)
 
     async def wait(self, seconds: float) -> None:
         with suppress(TimeoutError):
