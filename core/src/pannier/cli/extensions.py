@@ -6,6 +6,7 @@ from typing import Final
 
 import typer
 
+from pannier.cli.words import kind_of
 from pannier.errors import BrokenPluginError
 
 GROUP: Final = "pannier.cli"
@@ -56,7 +57,7 @@ def load_extension(entry: EntryPoint, *, taken: Collection[str]) -> typer.Typer:
             entry.name, f"{entry.value} can't be imported: {type(error).__name__}: {error}"
         ) from error
     if not isinstance(extension, typer.Typer):
-        raise BrokenPluginError(entry.name, f"{entry.value} is a {type(extension).__name__}, no typer.Typer")
+        raise BrokenPluginError(entry.name, f"{entry.value} is no typer.Typer, but {kind_of(extension)}")
     return extension
 
 

@@ -15,7 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from pannier.cli.durations import parse_duration, spell
-from pannier.cli.escaping import printable
 from pannier.cli.exits import ExitCode
 from pannier.cli.showing import (
     console,
@@ -28,6 +27,7 @@ from pannier.cli.showing import (
     when,
 )
 from pannier.cli.targets import Ids, Target, TargetOrId, inspector_of, job_queues_of, target_and_ids
+from pannier.cli.words import printable
 from pannier.records import Cancellation, JobFilter, JobRecord, JobStatus, Requeue
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help="List, show, cancel and requeue jobs.")

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
-from pannier.cli.escaping import printable
+from pannier.cli.words import printable
 
 
 class LogLevel(StrEnum):

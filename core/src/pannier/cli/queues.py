@@ -10,10 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from pannier.cli.durations import parse_duration
-from pannier.cli.escaping import printable
 from pannier.cli.jobs import Json, Metadata, Queues, Statuses, job_filter
 from pannier.cli.showing import STYLES, console, print_json, table
 from pannier.cli.targets import Target, inspector_of, job_queues_of
+from pannier.cli.words import printable
 from pannier.records import COMPLETE, JobFilter, JobStatus, Purged, StaleJobs
 
 PURGED_BY_DEFAULT = (JobStatus.SUCCEEDED, JobStatus.CANCELLED)

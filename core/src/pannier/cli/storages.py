@@ -13,11 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from pannier.cli.durations import spell
-from pannier.cli.escaping import printable
 from pannier.cli.extensions import broken_commands
 from pannier.cli.health import NOBODY
 from pannier.cli.showing import console, table
 from pannier.cli.targets import Target, job_queues_of
+from pannier.cli.words import printable
 from pannier.hookspecs import PROJECT
 from pannier.plugins import OFFICIAL_ADAPTERS, Plugins
 from pannier.storage import ADD_ONS, Capabilities, StorageAdapter, add_ons

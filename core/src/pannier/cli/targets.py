@@ -12,6 +12,7 @@ from uuid import UUID
 import attrs
 import typer
 
+from pannier.cli.words import kind_of
 from pannier.errors import ConfigurationError, NotSupportedError
 from pannier.queues import JobQueues
 from pannier.storage import JobInspector
@@ -81,7 +82,7 @@ def job_queues_of(target: str) -> JobQueues:
         return found
     known = sorted(name for name, value in vars(module).items() if isinstance(value, JobQueues))
     hint = f"the JobQueues there: {', '.join(known) or 'none'}"
-    what = f"there is no {path!r} in {module_name!r}" if found is None else f"it is no JobQueues but {_article(found)}"
+    what = f"there is no {path!r} in {module_name!r}" if found is None else f"it is no JobQueues but {kind_of(found)}"
     raise TargetError(target, f"{what}; {hint}")
 
 
@@ -137,8 +138,3 @@ def _tracking_id(text: str) -> UUID:
         return UUID(text)
     except ValueError:
         raise typer.BadParameter(f"{text!r} is no tracking id") from None
-
-
-def _article(value: object) -> str:
-    name = type(value).__qualname__
-    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"

@@ -46,7 +46,7 @@ async def run_demo(url: str, *, seed: int, log: Path, console: Console) -> None:
     if worker.returncode != 0:
         raise DemoError(f"the worker ended with {worker.returncode} instead of 0{_tail(log)}")
     found = await read_back(url, run)
-    console.print(fates(queued, found))
+    console.print(Text("What became of each, as yet another process finds it in the storage:"), fates(queued, found))
     _judge(queued, found)
     console.print(Text(f"{len(queued)} jobs, each as it should be, in {time.monotonic() - began:.1f} s.", "bold green"))
 
@@ -144,7 +144,7 @@ def _judge(queued: Queued, found: Mapping[UUID, Found]) -> None:
 
 
 def _title(jobs: JobQueues, seed: int) -> Text:
-    return Text.assemble(("pannier demo", "bold"), ("  on ", "dim"), jobs.storage_name, ("  seed ", "dim"), str(seed))
+    return Text.assemble(("pannier demo", "bold"), ("  on ", "dim"), jobs.storage_name, ("  --seed ", "dim"), str(seed))
 
 
 def _heading(queued: Queued, worker: Process) -> Text:

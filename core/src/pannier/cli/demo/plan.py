@@ -109,7 +109,7 @@ def _deliveries(random: Random) -> Iterator[Planned]:
 
 def _charges(random: Random) -> Iterator[Planned]:
     for _ in range(3):
-        card = f"card ending in {random.randint(0, 9999):04}"
+        card = f"card {random.randint(0, 9999):04}"
         yield Planned(command=Charge(card), label=card, status=JobStatus.FAILED, attempts=2, failures=2)
 
 

@@ -43,8 +43,10 @@ def faults_of(planned: Planned, found: Found | None) -> Iterator[str]:
 
 def fates(plan: Sequence[tuple[UUID, Planned]], found: Mapping[UUID, Found]) -> Table:
     """Return a table of what became of each job."""
-    rows = table("", "job", "", "became", "attempts", "due to done", "remark")
+    rows = table("", "job", "", "became", "attempt", "took", "remark")
+    rows.padding = (0, 1, 0, 0)
     rows.columns[4].justify = rows.columns[5].justify = "right"
+    rows.columns[6].overflow, rows.columns[6].no_wrap = "ellipsis", True
     order = list(KINDS)
     for tracking_id, planned in sorted(plan, key=lambda each: (order.index(each[1].kind), each[1].label)):
         job = found.get(tracking_id)
@@ -68,18 +70,16 @@ def _fate(job: Found | None) -> Sequence[Text | str]:
 
 
 def _remark(job: Found, status: JobStatus) -> str:
-    """Say what is worth knowing of the end: the result, or how it failed, or how far it got."""
+    """Say what is worth knowing: the result, or how it failed last, or how far it got."""
     errors = _errors(job)
-    if status is JobStatus.FAILED and errors:
-        return f"{errors[-1]['message']}"
     if status is JobStatus.CANCELLED:
         steps = job["steps"]
         return f"at {steps['current_status']}" if isinstance(steps, dict) else ""
     result = _result(job)
     if isinstance(result, dict):
-        return f"{result['result']:,} bytes, {result['total_steps']} frames"
+        return f"{result['result']:,} bytes"
     if errors:
-        return f"after: {errors[-1]['message']}"
+        return f"{errors[-1]['message']}"
     return "" if result is None else str(result)
 
 

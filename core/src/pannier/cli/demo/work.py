@@ -96,7 +96,7 @@ class Charge(Command[None]):
 async def charge(command: Charge) -> None:
     """Find the card declined."""
     await asyncio.sleep(0.2)
-    raise CardDeclinedError(f"{command.card} is declined")
+    raise CardDeclinedError(f"{command.card} declined")
 
 
 @frozen

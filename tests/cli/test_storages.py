@@ -1,0 +1,70 @@
+"""`pannier ping` and `pannier adapters`."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from types import ModuleType
+
+import pytest
+
+from pannier.cli.durations import spell
+
+from .conftest import Ended
+
+Run = Callable[..., Ended]
+
+
+def test_a_storage_that_answers_is_told_so(pannier: Run, url: str) -> None:
+    """`ping` says which storage answered, and how fast."""
+    ended = pannier("ping", url)
+
+    assert ended.code == 0
+    assert ended.out.startswith(f"{url} answers in ")
+
+
+def test_a_program_is_a_target(pannier: Run, shop: ModuleType, url: str) -> None:
+    """MODULE:JOBS stands for the storage of those job queues."""
+    assert pannier("ping", f"{shop.__name__}:jobs").out.startswith(url)
+
+
+def test_the_environment_is_a_target(pannier: Run, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a target on the command line PANNIER_STORAGE names it."""
+    monkeypatch.setenv("PANNIER_STORAGE", url)
+
+    assert pannier("ping").code == 0
+
+
+def test_installed_adapters_are_listed_with_their_schemes_and_options(pannier: Run) -> None:
+    """Each adapter stands there with its URL schemes, its package, and the options of its URLs."""
+    out = pannier("adapters").out
+
+    assert "memory://" in out
+    assert "sqlite://" in out
+    assert "pannier-sqlite" in out
+    assert "?synchronous=" in out
+
+
+def test_what_an_opened_storage_can_do_is_told(pannier: Run) -> None:
+    """Given a target, `adapters` opens it and tells its capabilities and add-ons."""
+    lines = {tuple(line.split()) for line in pannier("adapters", "memory://").out.splitlines()}
+
+    assert ("survives", "a", "crash", "no") in lines
+    assert ("add-on", "inspect", "yes") in lines
+    assert ("add-on", "transactions", "no") in lines
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0004, "0 ms"),
+        (0.25, "250 ms"),
+        (1.25, "1.2 s"),
+        (59, "59 s"),
+        (600, "10 min"),
+        (3 * 3600, "3 h"),
+        (3 * 86400, "3 d"),
+        (-5, "5.0 s"),
+    ],
+)
+def test_a_duration_is_worded_with_one_unit(seconds: float, text: str) -> None:
+    """A person reads the size of a duration at a glance, whichever way it points."""
+    assert spell(timedelta(seconds=seconds)) == text
