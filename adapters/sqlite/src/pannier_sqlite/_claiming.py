@@ -138,7 +138,7 @@ class _Claiming:
         """
         taken = 0
         for row in rows:
-            _, due, expire_on, *_ = row
+            due, expire_on = row[1], row[2]
             if due > self.now:
                 self._note(due)
                 break
