@@ -42,19 +42,33 @@ class Running:
         assert self.process.stderr is not None
         return self.process.stderr
 
+    @property
+    def output(self) -> IO[str]:
+        """Its standard output."""
+        assert self.process.stdout is not None
+        return self.process.stdout
+
     def wait_for(self, text: str) -> str:
         """Return the next line of its standard error that holds *text*; fail if it ends without one."""
-        lines: list[str] = []
-        for line in self.errors:
-            lines.append(line)
-            if text in line:
-                return line
-        pytest.fail(f"the command ended without saying {text!r}: {''.join(lines)}")
+        return _line_with(text, self.errors)
+
+    def wait_for_output(self, text: str) -> str:
+        """Return the next line of its standard output that holds *text*; fail if it ends without one."""
+        return _line_with(text, self.output)
 
     def end(self) -> int:
         """Wait until it has ended, and return its exit code."""
         self.errors.read()
         return self.process.wait()
+
+
+def _line_with(text: str, stream: IO[str]) -> str:
+    lines: list[str] = []
+    for line in stream:
+        lines.append(line)
+        if text in line:
+            return line
+    pytest.fail(f"the command ended without saying {text!r}: {''.join(lines)}")
 
 
 @pytest.fixture
@@ -149,7 +163,7 @@ def start() -> Iterator[Callable[..., Running]]:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
-                env={**os.environ, "PYTHONWARNINGS": "default"},
+                env=os.environ,
             )
             stack.enter_context(process)
             stack.callback(process.kill)

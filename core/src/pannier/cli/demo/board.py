@@ -44,10 +44,10 @@ class Board:
             self._started.add(tracking_id)
 
     def __rich__(self) -> RenderableType:
-        rows = Table.grid(padding=(0, 1))  # 78 columns in all
-        rows.add_column(style="bold", min_width=17)
-        rows.add_column(style="dim", min_width=23)
-        rows.add_column(min_width=BAR)
+        rows = Table.grid()  # without padding, which not every rich counts alike; 79 columns in all
+        rows.add_column(style="bold", min_width=18)
+        rows.add_column(style="dim", min_width=24)
+        rows.add_column(min_width=BAR + 1)
         rows.add_column(justify="right", min_width=5)
         for kind, manner in KINDS.items():
             self._add_kind(rows, kind, manner)
