@@ -77,6 +77,12 @@ class Dispatcher:
         self._is_woken = True
         self._signal.set()
 
+    def expect(self, at: datetime) -> None:
+        """Look for jobs at *at* at the latest: one that was settled here falls due again then (E7)."""
+        if self._due is None or at < self._due:
+            self._due = at
+            self._signal.set()
+
     def unsettled_fewer(self) -> None:
         """Take note that outcomes were answered: claiming may have waited for that."""
         if self._is_held_up and self._settler.backlog < MAX_UNSETTLED:

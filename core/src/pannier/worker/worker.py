@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from pannier.backoff import Backoff
 from pannier.context import StopReason
 from pannier.errors import ConfigurationError
-from pannier.records import JobRecord, Lease, Notice, NoticeKind, Succeeded
+from pannier.records import JobRecord, Lease, Notice, NoticeKind, Release, Retry, Succeeded
 from pannier.session import DEFAULT_PROBE
 from pannier.storage import JobStorageProvider
 from pannier.worker.attempts import Attempt, Attempts, Phase
@@ -247,6 +247,10 @@ class Worker:
             self._attempts.drop(attempt)
             if refused and attempt.lease in refused:
                 continue
+            if isinstance(attempt.outcome, Retry):
+                self._dispatcher.expect(attempt.outcome.at)
+            elif isinstance(attempt.outcome, Release):
+                self._dispatcher.wake()
             if not (is_quiet and type(attempt.outcome) is Succeeded):
                 self._reporting.settled(attempt)
         self._jobs.session.hints.finished(attempt.tracking_id for attempt in batch)
