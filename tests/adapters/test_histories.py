@@ -1,10 +1,11 @@
-"""Seeded histories: a storage and the reference model are driven through the same calls and must give the same answers."""
+"""Seeded histories: a storage and the reference model go through the same calls and must give the same answers."""
 
 import asyncio
 from collections import Counter
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 import pytest
 from attrs import evolve
@@ -32,7 +33,6 @@ from pannier.urls import StorageUrl
 from pannier_testing.builders import T0, new_id
 from pannier_testing.checks import same
 from pannier_testing.reference.model import Model
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -84,6 +84,8 @@ class History:
                 self.now = max(self.now, self.random.choice(instants) + self.random.choice((-TICK, timedelta(0), TICK)))
             case 1:
                 self.now += timedelta(seconds=self.random.choice((0, 1, 31)))
+            case _:
+                pass
 
     async def store(self) -> None:
         jobs = [self.new_job() for _ in range(self.random.randrange(1, 5))]
@@ -146,17 +148,17 @@ class History:
         turn = self.model.turn(job)
         return turn[:3] if job.status is JobStatus.RUNNING else turn
 
-    def check_next_due(self, claim: Claim, seen: object, expected: object) -> None:
+    def check_next_due(self, claim: Claim, seen: datetime | None, expected: datetime | None) -> None:
         if expected is not None:
             assert seen is not None
-            assert seen <= max(expected, self.now)  # type: ignore[operator, type-var]
+            assert seen <= max(expected, self.now)
         nothing_left = not any(
             self.model.is_claimable(job, self.now)
             for demand in claim.demands
             for job in self.model.unfinished(demand.queue_ids)
         )
         if nothing_left:
-            assert seen is None or seen > self.now  # type: ignore[operator]
+            assert seen is None or seen > self.now
 
     async def settle(self) -> None:
         settlements = [Settlement(self.some_lease(), self.outcome()) for _ in range(self.random.randrange(1, 4))]
@@ -212,7 +214,7 @@ class History:
         return self.random.choice(self.leases[-12:])
 
     async def compare(self) -> None:
-        """Compare every job and every count. What a claim may have marked EXPIRED on its way, the model marks as well."""
+        """Compare jobs and counts. What a claim may have marked EXPIRED on its way, the model marks as well."""
         assert isinstance(self.storage, JobInspector)
         page = await self.storage.find_jobs(JobFilter(), limit=10_000)
         stored = {job.tracking_id: job for job in page.jobs}
