@@ -1,1 +1,6 @@
-"""The conformance suite of pannier's storages, and fixtures for users' own tests."""
+"""The conformance suite of pannier's storages, and fixtures for the tests of those who use pannier."""
+
+from pannier_testing.storage_conformance import StorageConformance
+from pannier_testing.subject import Place
+
+__all__ = ["Place", "StorageConformance"]

@@ -1,13 +1,20 @@
 """What a test of the suite raises: a broken rule, worded for its reader, or the reason why it says nothing."""
 
+import asyncio
 import reprlib
-from typing import Final
+from collections import Counter
+from collections.abc import Awaitable, Callable, Hashable, Iterable
+from datetime import timedelta
+from typing import Final, NoReturn, TypeVar
 
 import attrs
 
+T = TypeVar("T")
+E = TypeVar("E", bound=Exception)
+
 
 @attrs.define(eq=False)
-class RuleBroken(AssertionError):
+class RuleBrokenError(AssertionError):
     """
     The storage broke the rule that the test is about. Only this counts as a catch.
 
@@ -25,11 +32,11 @@ class RuleBroken(AssertionError):
         return f"{self.promise}\n    expected: {self.expected}\n    seen:     {self.seen}"
 
 
-class Blocked(Exception):  # noqa: N818  # a verdict on the test, no error of the storage
+class BlockedError(Exception):
     """The test can't be run on this machine; the message says what is missing."""
 
 
-class Inconclusive(Exception):  # noqa: N818  # likewise
+class InconclusiveError(Exception):
     """The test ran, but never reached the state that it is about; the message says which."""
 
 
@@ -47,7 +54,7 @@ def show(value: object) -> str:
 def differences(seen: object, expected: object) -> tuple[str, str]:
     """Return texts of both, only the fields that differ where they are values of one attrs class."""
     if type(seen) is type(expected) and attrs.has(type(seen)):
-        names = [f.name for f in attrs.fields(type(seen)) if not same(getattr(seen, f.name), getattr(expected, f.name))]
+        names = [name for name in _fields(seen) if not same(getattr(seen, name), getattr(expected, name))]
         return (
             ", ".join(f"{name}={show(getattr(seen, name))}" for name in names),
             ", ".join(f"{name}={show(getattr(expected, name))}" for name in names),
@@ -56,7 +63,7 @@ def differences(seen: object, expected: object) -> tuple[str, str]:
 
 
 def same(seen: object, expected: object) -> bool:
-    """Whether both are equal and of the same types all the way down: 1, 1.0 and True are three values, and -0.0 is not 0.0."""
+    """Whether both are equal, types too, all the way down: 1, 1.0 and True are three values, and -0.0 is not 0.0."""
     waiting = [(seen, expected)]
     while waiting:
         left, right = waiting.pop()
@@ -73,10 +80,123 @@ def same(seen: object, expected: object) -> bool:
                 return False
             waiting += zip(left, right, strict=True)
         elif attrs.has(type(left)):
-            waiting += [(getattr(left, f.name), getattr(right, f.name)) for f in attrs.fields(type(left))]
+            waiting += [(getattr(left, name), getattr(right, name)) for name in _fields(left)]
         elif isinstance(left, float):
             if repr(left) != repr(right):
                 return False
         elif left != right:
             return False
     return True
+
+
+def _fields(value: object) -> list[str]:
+    return [field.name for field in attrs.fields(type(value))]  # type: ignore[arg-type]  # asked only of attrs values
+
+
+class Checks:
+    """
+    The assertions of one trial. Each is counted; each that fails raises `RuleBrokenError`.
+
+    Attributes:
+        count: How many assertions were reached.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def equal(self, seen: T, expected: T, promise: str) -> None:
+        """Check that both are equal, exact types included."""
+        self.count += 1
+        if not same(seen, expected):
+            shown = differences(seen, expected)
+            raise RuleBrokenError(promise, shown[1], shown[0])
+
+    def counts(self, seen: Iterable[Hashable], expected: Iterable[Hashable], promise: str) -> None:
+        """Check that both hold the same things equally often, in any order; names what is lost and what is too many."""
+        self.count += 1
+        have, want = Counter(seen), Counter(expected)
+        if have != want:
+            lost, extra = want - have, have - want
+            raise RuleBrokenError(
+                promise,
+                f"{want.total()} in all, {len(want)} different",
+                f"{have.total()} in all; {lost.total()} lost {show(list(lost))}; {extra.total()} too many "
+                f"{show(dict(extra))}",
+            )
+
+    def true(self, condition: bool, promise: str, *, expected: str, seen: object) -> None:  # noqa: FBT001
+        """Check any condition; *expected* says in words what should hold of *seen*."""
+        self.count += 1
+        if not condition:
+            raise RuleBrokenError(promise, expected, seen if isinstance(seen, str) else show(seen))
+
+    def fails(self, promise: str, *, expected: str, seen: object) -> NoReturn:
+        """Say that the rule is broken."""
+        self.count += 1
+        raise RuleBrokenError(promise, expected, seen if isinstance(seen, str) else show(seen))
+
+    async def answers(self, call: Awaitable[T], promise: str, *, within: timedelta = timedelta(seconds=20)) -> T:
+        """Await *call* for a rule that forbids an error or a hang: either breaks the rule."""
+        self.count += 1
+        limit = asyncio.timeout(within.total_seconds())
+        try:
+            async with limit:
+                return await call
+        except (RuleBrokenError, BlockedError, InconclusiveError):
+            raise
+        except TimeoutError as error:
+            if not limit.expired():
+                raise RuleBrokenError(promise, "an answer", _describe(error)) from error
+            raise RuleBrokenError(promise, f"an answer within {within.total_seconds():g} s", "it hung") from error
+        except Exception as error:
+            raise RuleBrokenError(promise, "an answer", _describe(error)) from error
+
+    async def raises(
+        self,
+        kinds: type[E] | tuple[type[E], ...],
+        call: Awaitable[object],
+        promise: str,
+        *,
+        within: timedelta = timedelta(seconds=20),
+    ) -> E:
+        """Await *call*, which must raise one of *kinds*; return the error."""
+        self.count += 1
+        names = _names(kinds)
+        limit = asyncio.timeout(within.total_seconds())
+        try:
+            async with limit:
+                answer = await call
+        except kinds as error:
+            if isinstance(error, TimeoutError) and limit.expired():
+                raise RuleBrokenError(promise, names, f"it hung for {within.total_seconds():g} s") from error
+            return error
+        except TimeoutError as error:
+            seen = f"it hung for {within.total_seconds():g} s" if limit.expired() else _describe(error)
+            raise RuleBrokenError(promise, names, seen) from error
+        except Exception as error:
+            raise RuleBrokenError(promise, names, _describe(error)) from error
+        raise RuleBrokenError(promise, names, f"the answer {show(answer)}")
+
+    def refuses(
+        self, make: Callable[[], object], kinds: type[E] | tuple[type[E], ...], promise: str, *, naming: str = ""
+    ) -> E:
+        """Call *make*, which must raise one of *kinds* with *naming* in its message; return the error."""
+        self.count += 1
+        expected = _names(kinds) + (f" that names {naming!r}" if naming else "")
+        try:
+            made = make()
+        except kinds as error:
+            if naming not in str(error):
+                raise RuleBrokenError(promise, expected, _describe(error)) from error
+            return error
+        except Exception as error:
+            raise RuleBrokenError(promise, expected, _describe(error)) from error
+        raise RuleBrokenError(promise, expected, f"{show(made)} was made")
+
+
+def _names(kinds: type[BaseException] | tuple[type[BaseException], ...]) -> str:
+    return " or ".join(kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))
+
+
+def _describe(error: BaseException) -> str:
+    return f"{type(error).__qualname__}: {error}"

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from enum import StrEnum
 from importlib.resources import files
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from attrs import frozen
 
@@ -37,6 +37,7 @@ class Need(StrEnum):
     SCHEMA_HISTORY = "schema_history"
     DAMAGE = "damage"
     STORE_SIZE = "store_size"
+    PAUSE = "pause"
 
 
 _LEVELS: Final[Mapping[str, frozenset[Need]]] = {
@@ -44,7 +45,7 @@ _LEVELS: Final[Mapping[str, frozenset[Need]]] = {
     "V": frozenset(),
     "D": frozenset({Need.DURABLE}),
     "X": frozenset({Need.SHARED}),
-    **{f"C:{name}": frozenset({Need(name)}) for name in (*ADD_ONS, "network", "schema_history")},
+    **{f"C:{name}": frozenset({Need(name)}) for name in (*ADD_ONS, "network", "schema_history", "pause")},
 }
 
 
@@ -108,10 +109,19 @@ class RuleTest:
 def read_contract() -> dict[str, Rule]:
     """Return every rule of the contract, by number."""
     table = tomllib.loads(files("pannier_testing").joinpath("contract.toml").read_text("utf-8"))
-    return {
-        number: Rule(number=number, **{name: tuple(v) if isinstance(v, list) else v for name, v in entry.items()})
-        for number, entry in table["rules"].items()
-    }
+    return {number: _read_rule(number, entry) for number, entry in table["rules"].items()}
+
+
+def _read_rule(number: str, entry: Mapping[str, Any]) -> Rule:
+    return Rule(
+        number=number,
+        section=entry["section"],
+        levels=tuple(entry["levels"]),
+        how=tuple(entry["how"]),
+        text=entry["text"],
+        since=entry.get("since", "1.0"),
+        is_held=entry.get("is_held", False),
+    )
 
 
 def read_sections() -> dict[str, str]:

@@ -1,8 +1,8 @@
 """
-The contract's values and verbs as JSON, for test programs that talk to each other: child processes, the loopback
-server.
+The contract's values and verbs as JSON, for test programs that talk to each other.
 
-Everything comes back equal, bytes and exact types included. It is no storage format.
+These are child processes and the loopback server. Everything comes back equal, bytes and exact types included. It is no
+storage format.
 """
 
 import base64

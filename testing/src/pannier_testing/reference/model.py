@@ -166,9 +166,7 @@ class Model:
     def settled(self, job: JobRecord, outcome: r.Outcome, now: datetime) -> JobRecord:
         match outcome:
             case r.Succeeded(result=result):
-                return evolve(
-                    job, status=JobStatus.SUCCEEDED, result=result, progress=None, lapses=0, finished_at=now
-                )
+                return evolve(job, status=JobStatus.SUCCEEDED, result=result, progress=None, lapses=0, finished_at=now)
             case r.Failed(error=error):
                 return self.failed(job, error, now)
             case r.Retry(error=error) if self.leads_to(job, outcome) is JobStatus.FAILED:
@@ -218,9 +216,7 @@ class Model:
 
     def is_over(self, job: JobRecord, stale: r.StaleJobs, now: datetime) -> bool:
         return (
-            job.finished_at is not None
-            and job.status in stale.keep
-            and job.finished_at + stale.keep[job.status] <= now
+            job.finished_at is not None and job.status in stale.keep and job.finished_at + stale.keep[job.status] <= now
         )
 
     def delete(self, job: JobRecord) -> None:
@@ -238,7 +234,9 @@ class Model:
 
     def result(self, tracking_id: UUID) -> r.StoredResult | None:
         job = self.jobs.get(tracking_id)
-        return job and r.StoredResult(status=job.status, progress=job.progress, result=job.result, errors=job.errors)
+        if job is None:
+            return None
+        return r.StoredResult(status=job.status, progress=job.progress, result=job.result, errors=job.errors)
 
     def find(self, wanted: r.JobFilter) -> list[JobRecord]:
         return sorted((job for job in self.jobs.values() if self.matches(job, wanted)), key=lambda j: j.tracking_id)

@@ -1,6 +1,5 @@
 """
-The model dressed as a storage in memory: one `Shelf` per name and process, shared by all instances that are opened
-on it.
+The model dressed as a storage in memory: one `Shelf` per name and process, shared by the instances opened on it.
 
 Every verb is one synchronous call of the model under a lock, so it is atomic between tasks and threads alike. Saboteurs
 override a method of the model, or a verb here.
@@ -13,6 +12,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
@@ -185,7 +185,7 @@ class ReferenceProvider:
 
     def _tell(self, kind: NoticeKind, tracking_ids: Sequence[UUID]) -> None:
         for tracking_id in tracking_ids:
-            job = self._do(lambda model, wanted=tracking_id: model.get(wanted))
+            job = self._do(partial(Model.get, tracking_id=tracking_id))
             if job is not None:
                 self.shelf.tell(Notice(kind, job.queue_id, tracking_id))
 

@@ -1,0 +1,73 @@
+"""
+The command `pannier certify`: hold a storage to the contract, without a line of code.
+
+A front for `pytest --pyargs pannier_testing.conformance --pannier-storage URL`, free of the project's own options.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+import typer
+
+from pannier_testing.render import matrix
+from pannier_testing.report import Verdict, report_from_json
+from pannier_testing.trial import Profile
+
+app = typer.Typer(help="Hold a storage to the contract, or compare reports.", no_args_is_help=True)
+
+EXIT_CODES = {Verdict.CONFORMANT: 0, Verdict.NON_CONFORMANT: 1, Verdict.INCOMPLETE: 3}
+"""What the command exits with; 2 is a command line that can't be understood."""
+
+
+@app.callback(invoke_without_command=True)
+def certify(
+    url: Annotated[str | None, typer.Argument(help="the storage, with {tmp} or {namespace} in its URL")] = None,
+    *,
+    profile: Annotated[Profile, typer.Option(help="how thoroughly")] = Profile.QUICK,
+    seed: Annotated[int | None, typer.Option(help="repeat a run")] = None,
+    rule: Annotated[list[str] | None, typer.Option(help="only this rule; repeatable")] = None,
+    adapter: Annotated[list[str] | None, typer.Option(help="import path of a plugin that is not installed")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="write the report")] = None,
+    badge: Annotated[Path | None, typer.Option(help="write a shields.io badge")] = None,
+    processes: Annotated[int, typer.Option("-n", help="run in several processes (needs pytest-xdist)")] = 0,
+    compare: Annotated[list[Path] | None, typer.Option(help="print a Markdown matrix of JSON reports")] = None,
+) -> None:
+    """
+    Hold a storage to every rule of the contract, and say whether it is conformant.
+
+    Exits with 0 when it is conformant (or, with --rule, nothing failed), 1 when it is not, 3 when incomplete.
+    """
+    if compare:
+        typer.echo(matrix([report_from_json(json.loads(path.read_text("utf-8"))) for path in compare]))
+        return
+    if url is None:
+        raise typer.BadParameter("name the storage, such as 'sqlite:///{tmp}/jobs.db'")
+    with tempfile.TemporaryDirectory() as folder:
+        report = json_file or Path(folder, "report.json")
+        ini = Path(folder, "pytest.ini")
+        ini.write_text("[pytest]\n", "utf-8")
+        arguments = [
+            "--pyargs",
+            "pannier_testing.conformance",
+            f"--config-file={ini}",
+            f"--rootdir={folder}",
+            "-q",
+            "--no-header",
+            "-p",
+            "no:cacheprovider",
+            f"--pannier-storage={url}",
+            f"--pannier-profile={profile}",
+            f"--pannier-json={report}",
+            *([] if seed is None else [f"--pannier-seed={seed}"]),
+            *([] if badge is None else [f"--pannier-badge={badge}"]),
+            *(f"--pannier-rule={number}" for number in rule or ()),
+            *(f"--pannier-adapter={path}" for path in adapter or ()),
+            *([f"-n{processes}"] if processes else []),
+        ]
+        code = int(pytest.main(arguments))
+        if rule or not report.exists():
+            raise typer.Exit(code)
+        raise typer.Exit(EXIT_CODES[report_from_json(json.loads(report.read_text("utf-8"))).verdict])

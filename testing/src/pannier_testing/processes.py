@@ -1,0 +1,204 @@
+"""
+Real processes, driven over their standard streams by lines of JSON.
+
+`Child` is a process with an opened storage: call its verbs, run a function of a rule's module there, stop it, kill it.
+`Stepper` runs single calls in forks of a warm process, each killed at its n-th executed line of the provider (R87).
+"""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from pannier.records import Json
+from pannier_testing import wire
+from pannier_testing.checks import BlockedError
+
+PATIENCE = 60.0
+"""Seconds that a child may take for one answer."""
+
+
+class ChildDiedError(Exception):
+    """A child ended before it answered."""
+
+
+@frozen
+class ChildRaisedError(Exception):
+    """A call in a child raised: the name of the error's type, and its message."""
+
+    kind: str
+    message: str
+
+
+class Talk:
+    """A process that answers each line that it is sent with one line."""
+
+    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
+        self._process = process
+        self._log = log
+
+    @classmethod
+    async def begin(cls, module: str, adapters: tuple[str, ...], tmp: Path) -> "Talk":
+        """Start `python -m module`, which imports *adapters*; its standard error goes to a file in *tmp*."""
+        log = tmp / f"child-{time.monotonic_ns()}.log"
+        with log.open("wb") as errors:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-X",
+                "faulthandler",
+                "-m",
+                module,
+                *adapters,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=errors,
+                limit=2**28,
+            )
+        return cls(process, log)
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    async def ask(self, question: Json, *, patience: float = PATIENCE) -> Json:
+        """
+        Send *question* and return the answer.
+
+        Raises:
+            ChildRaisedError: The call raised over there.
+            ChildDiedError: The process ended first.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(wire.to_line(question))
+            await self._process.stdin.drain()
+            line = await asyncio.wait_for(self._process.stdout.readline(), patience)
+        except (BrokenPipeError, ConnectionResetError):
+            line = b""
+        if not line:
+            code = await self._process.wait()
+            raise ChildDiedError(f"the child ended with {code}; {self._log.read_text(errors='replace')[-2000:]}")
+        answer: Any = wire.from_line(line)
+        if "error" in answer:
+            raise ChildRaisedError(answer["error"], answer["message"])
+        result: Json = answer["answer"]
+        return result
+
+    async def stop(self) -> None:
+        """End the process, however it is. Twice is fine."""
+        if self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+        transport = getattr(self._process, "_transport", None)  # else its pipes are closed by the garbage collector
+        if transport is not None:
+            transport.close()
+
+
+class Child:
+    """A process that has opened the storage. Made by `Trial.open_child`."""
+
+    def __init__(self, talk: Talk) -> None:
+        self._talk = talk
+
+    @classmethod
+    async def start(cls, adapters: tuple[str, ...], tmp: Path) -> "Child":
+        """Start one, and wait until it has imported everything."""
+        child = cls(await Talk.begin("pannier_testing.child", adapters, tmp))
+        await child._talk.ask({"hello": None})
+        return child
+
+    @property
+    def pid(self) -> int:
+        """The process id, for signals of other kinds."""
+        return self._talk.pid
+
+    async def open(self, url: str) -> None:
+        """Open the storage there."""
+        await self._talk.ask({"open": url})
+
+    async def call(self, verb: str, **arguments: object) -> Any:  # the verb decides the type
+        """Call a verb of the storage with plain values and return its answer."""
+        answer = await self._talk.ask({"call": verb, "arguments": wire.encode_arguments(verb, arguments)})
+        return wire.decode(answer, wire.VERBS[verb].answer)
+
+    async def run(self, function: Callable[..., object], *, start_at: float = 0.0, **arguments: Json) -> Any:
+        """
+        Run *function(storage, **arguments)*, an async function at module level, there, and return its JSON answer.
+
+        Args:
+            function: Found there by its module and name.
+            start_at: On `time.monotonic()`, which all processes share: a barrier for several children.
+            arguments: Plain JSON.
+        """
+        path = f"{function.__module__}:{function.__name__}"
+        return await self._talk.ask({"run": path, "arguments": arguments, "start_at": start_at})
+
+    async def kill(self) -> None:
+        """SIGKILL it, and wait until it is gone."""
+        os.kill(self.pid, signal.SIGKILL)
+        await self._talk.stop()
+
+    def freeze(self) -> None:
+        """SIGSTOP it."""
+        if not hasattr(signal, "SIGSTOP"):
+            raise BlockedError("this system can't stop a process and continue it")
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT it."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    async def stop(self) -> None:
+        """End it, however it is."""
+        await self._talk.stop()
+
+
+@frozen
+class Stepped:
+    """What became of a fork: how many lines of the provider the call took; None where it was killed before."""
+
+    lines: int | None
+
+
+class Stepper:
+    """Runs calls in forks that are killed at a given line. Made by `Trial.open_stepper`."""
+
+    def __init__(self, talk: Talk) -> None:
+        self._talk = talk
+
+    @classmethod
+    async def start(cls, adapters: tuple[str, ...], tmp: Path) -> "Stepper":
+        """Start the process that forks."""
+        if not hasattr(os, "fork"):
+            raise BlockedError("this system has no fork(), which the line-step sweep needs")
+        stepper = cls(await Talk.begin("pannier_testing.stepper", adapters, tmp))
+        await stepper._talk.ask({"hello": None})
+        return stepper
+
+    async def call(self, url: str, verb: str, *, die_at: int | None = None, **arguments: object) -> Stepped:
+        """Open *url* in a fork and call *verb* there; the fork kills itself at the line *die_at*, counted from 0."""
+        question: Json = {
+            "url": url,
+            "call": verb,
+            "arguments": wire.encode_arguments(verb, arguments),
+            "die_at": die_at,
+        }
+        answer: Any = await self._talk.ask(question)
+        return Stepped(answer["lines"])
+
+    async def stop(self) -> None:
+        """End it."""
+        await self._talk.stop()
+
+
+def barrier(seconds: float = 0.25) -> float:
+    """Return an instant on `time.monotonic()` at which several children are to start together."""
+    return time.monotonic() + seconds
