@@ -1,7 +1,7 @@
 """The conformance suite as a class: derive from it in a test module, and pytest holds your storage to every rule."""
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import pytest
 

@@ -1,11 +1,11 @@
 """Purging: a bounded step of marking what has expired and deleting what has been kept long enough."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from pannier.records import StaleJobs
 from pannier.transitions import is_expirable, is_leased, is_over
 from pannier_memory.store import Queue, Store
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pannier_memory.agenda import Entry
