@@ -1,7 +1,8 @@
 """
 The command `pannier certify`: hold a storage to the contract, without a line of code.
 
-A front for `pytest --pyargs pannier_testing.conformance --pannier-storage URL`, free of the project's own options.
+A front for `pytest --pyargs pannier_testing.conformance --pannier-storage URL`, free of the pytest options of whatever
+project stands in the current folder.
 """
 
 import json
@@ -38,7 +39,7 @@ def certify(
     """
     Hold a storage to every rule of the contract, and say whether it is conformant.
 
-    Exits with 0 when it is conformant (or, with --rule, nothing failed), 1 when it is not, 3 when incomplete.
+    Exits with 0 when it is (or, with --rule, nothing failed), 1 when it is not, 3 when the answer is incomplete.
     """
     if compare:
         typer.echo(matrix([report_from_json(json.loads(path.read_text("utf-8"))) for path in compare]))

@@ -44,9 +44,12 @@ def table_lines(report: Report) -> Iterator[str]:
         signs = " ".join(SIGNS[rule.found] + rule.number for rule in rules)
         yield f"{letter}  {title:<{width}}  {assertions:>7} checks {seconds:>6.1f} s  {signs}"
     yield ""
+    reasons: dict[tuple[Found, str], list[str]] = {}
     for rule in report.rules:
         if rule.found is not Found.PASSED:
-            yield f"{SIGNS[rule.found]} {rule.number:<5}{rule.found}{_because(rule)}"
+            reasons.setdefault((rule.found, _because(rule)), []).append(rule.number)
+    for (found, reason), numbers in reasons.items():
+        yield f"{SIGNS[found]} {' '.join(numbers)} {found}{reason}"
     sizes = sorted({f"{name} {n}" for rule in report.rules for o in rule.outcomes for name, n in o.sizes.items()})
     yield ""
     yield f"sizes: {', '.join(sizes) or 'as written'}"

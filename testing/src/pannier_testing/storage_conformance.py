@@ -1,12 +1,15 @@
 """The conformance suite as a class: derive from it in a test module, and pytest holds your storage to every rule."""
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
 from pannier_testing.rules import CONTRACT, RuleTest, collect_tests
 from pannier_testing.subject import Place
+
+if TYPE_CHECKING:
+    from pannier_testing.plugin import Suite
 
 FIXED = ("test_rule", "pytest_generate_tests", "__init_subclass__")
 
@@ -42,7 +45,7 @@ class StorageConformance:
         raise NotImplementedError
 
     def earlier_stores(self) -> Mapping[str, Callable[[str], None]]:
-        """Test aid, optional: makers of stores of earlier schemas, by name; each is given a URL (R116)."""
+        """Test aid, optional: return makers of stores of earlier schemas, by name; each gets a URL (R116)."""
         return {}
 
     def __init_subclass__(cls, **kwargs: object) -> None:
@@ -70,5 +73,6 @@ class StorageConformance:
 
     def test_rule(self, rule_test: RuleTest, request: pytest.FixtureRequest) -> None:
         """Hold the storage to one rule of the contract."""
-        suite = cast("Suite", request.config.pluginmanager.get_plugin("pannier-suite"))
+        suite: Suite | None = request.config.pluginmanager.get_plugin("pannier-suite")
+        assert suite is not None
         suite.hold(self, rule_test, request.node)

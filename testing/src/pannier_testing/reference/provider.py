@@ -1,8 +1,8 @@
 """
-The model dressed as a storage in memory: one `Shelf` per name and process, shared by the instances opened on it.
+The model dressed as a storage in memory.
 
-Every verb is one synchronous call of the model under a lock, so it is atomic between tasks and threads alike. Saboteurs
-override a method of the model, or a verb here.
+All instances that are opened on one name share a `Shelf`. Every verb is one synchronous call of the model under a lock,
+so it is atomic between tasks and threads alike. Saboteurs override a method of the model, or a verb here.
 """
 
 import asyncio

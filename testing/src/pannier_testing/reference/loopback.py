@@ -1,0 +1,386 @@
+"""
+The model behind a small TCP server, for the rules of a connection that breaks: the client is a storage, `loopback://`.
+
+A frame is a line of JSON. A client has one connection for calls, and one for each listener. The server asks for a
+password, if it has one.
+"""
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from pannier.errors import (
+    PannierError,
+    StorageClosedError,
+    StorageRefusedError,
+    StorageUnavailableError,
+    UnstorableError,
+)
+from pannier.records import (
+    Cancellation,
+    Claim,
+    Claimed,
+    JobFilter,
+    JobPage,
+    JobRecord,
+    JobStatus,
+    Json,
+    Lease,
+    Notice,
+    NoticeKind,
+    Payload,
+    Purged,
+    Requeue,
+    Settlement,
+    StaleJobs,
+    StoredResult,
+)
+from pannier.storage import Capabilities, check_new_jobs
+from pannier.urls import StorageUrl
+from pannier_testing import wire
+from pannier_testing.reference.provider import CAPABILITIES, ReferenceProvider, Shelf
+
+LINE_LIMIT = 2**28
+OPTIONS = {"timeout": "seconds that a call may take, 5 by default"}
+
+
+class LoopbackServer:
+    """A server on a thread of its own, with one shelf a namespace. Use as a context manager."""
+
+    def __init__(self, make_shelf: Callable[[], Shelf], *, password: str = "") -> None:
+        self._make_shelf = make_shelf
+        self._password = password
+        self._shelves: dict[str, Shelf] = {}
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="loopback-server", daemon=True)
+        self._server: asyncio.Server | None = None
+        self._talks: set[asyncio.Task[None]] = set()
+
+    @property
+    def address(self) -> str:
+        """Return where it listens, as "host:port"."""
+        assert self._server is not None
+        host, port = self._server.sockets[0].getsockname()
+        return f"{host}:{port}"
+
+    def __enter__(self) -> "LoopbackServer":
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _start(self) -> None:
+        self._server = await asyncio.start_server(self._talk, "127.0.0.1", 0, limit=LINE_LIMIT)
+
+    async def _stop(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for talk in self._talks:
+            talk.cancel()
+        await asyncio.gather(*self._talks, return_exceptions=True)
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._talks.add(task)
+        try:
+            with suppress(ConnectionError, asyncio.CancelledError):
+                await self._serve(reader, writer)
+        finally:
+            self._talks.discard(task)
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        hello: Any = wire.from_line(await reader.readline() or b"null\n")
+        if hello is None:
+            return
+        if hello["password"] != self._password:
+            await _send(writer, {"error": "StorageRefusedError", "message": "the password is wrong"})
+            return
+        shelf = self._shelves.setdefault(hello["namespace"], self._make_shelf())
+        storage = ReferenceProvider(shelf)
+        await storage.open()
+        await _send(writer, {"answer": None})
+        if "listen" in hello:
+            async with storage.listen(frozenset(hello["listen"])) as notices:
+                async for notice in notices:
+                    await _send(writer, wire.encode(notice, Notice))
+        while line := await reader.readline():
+            await _send(writer, await self._answer(storage, line))
+
+    async def _answer(self, storage: ReferenceProvider, line: bytes) -> Json:
+        question: Any = wire.from_line(line)
+        if question["call"] == "destroy":
+            storage.shelf.model.jobs.clear()
+            storage.shelf.model.keys.clear()
+            return {"answer": None}
+        verb, arguments = question["call"], wire.decode_arguments(question["call"], question["arguments"])
+        try:
+            return {"answer": wire.encode(await getattr(storage, verb)(**arguments), wire.VERBS[verb].answer)}
+        except (PannierError, ValueError, TypeError) as error:
+            return {"error": type(error).__name__, "message": str(error)}
+
+
+async def _send(writer: asyncio.StreamWriter, tree: Json) -> None:
+    writer.write(wire.to_line(tree))
+    await writer.drain()
+
+
+class Connection:
+    """One connection of a client, past the greeting."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def connect(cls, url: StorageUrl, **greeting: Json) -> "Connection":
+        """Connect and greet."""
+        parts = urlsplit(url.text)
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=LINE_LIMIT)
+        connection = cls(reader, writer)
+        await connection.ask({"namespace": url.path, "password": parts.password or "", **greeting})
+        return connection
+
+    async def ask(self, question: Json) -> Json:
+        """Send *question* and return the answer."""
+        await _send(self._writer, question)
+        line = await self.reader.readline()
+        if not line.endswith(b"\n"):
+            raise ConnectionResetError("the server closed the connection")
+        answer: Any = wire.from_line(line)
+        if "error" in answer:
+            raise _ERRORS[answer["error"]](answer["message"])
+        result: Json = answer["answer"]
+        return result
+
+    def drop(self) -> None:
+        """Close at once."""
+        self._writer.transport.abort()
+
+
+_ERRORS: Mapping[str, Callable[[str], Exception]] = {
+    "StorageRefusedError": StorageRefusedError,
+    "UnstorableError": lambda message: UnstorableError(None, message),
+    "ValueError": ValueError,
+    "TypeError": TypeError,
+}
+
+
+class LoopbackProvider:
+    """The storage at the client's end."""
+
+    def __init__(self, url: StorageUrl, capabilities: Capabilities = CAPABILITIES) -> None:
+        url.check_options(OPTIONS)
+        self.url = url
+        self._capabilities = capabilities
+        self.timeout = float(url.options.get("timeout", "5"))
+        self._opened_by: int | None = None
+        self._connection: Connection | None = None
+        self._turn = asyncio.Lock()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this storage promises."""
+        return self._capabilities
+
+    async def open(self) -> None:
+        """Connect."""
+        self._opened_by = os.getpid()
+        async with self._turn:
+            await self._bounded(self._connected())
+
+    async def close(self) -> None:
+        """Disconnect."""
+        self._opened_by = None
+        self._drop()
+
+    async def call(self, verb: str, **arguments: object) -> Any:  # the verb decides the type
+        """Call a verb over there; whatever breaks the connection drops it, and the next call makes a new one."""
+        if self._opened_by != os.getpid():
+            raise StorageClosedError("this storage is not open in this process; await its open() first")
+        try:
+            question: Json = {"call": verb, "arguments": wire.encode_arguments(verb, arguments)}
+            wire.to_line(question)
+        except RecursionError as error:
+            raise UnstorableError(None, "it is nested too deeply") from error
+        async with self._turn:
+            answer = await self._bounded(self._ask(question))
+        return wire.decode(answer, wire.VERBS[verb].answer)
+
+    async def destroy(self) -> None:
+        """Remove everything in the namespace."""
+        await self.open()
+        async with self._turn:
+            await self._bounded(self._ask({"call": "destroy"}))
+        await self.close()
+
+    async def _ask(self, question: Json) -> Json:
+        connection = await self._connected()
+        return await connection.ask(question)
+
+    async def _connected(self) -> Connection:
+        if self._connection is None:
+            self._connection = await Connection.connect(self.url)
+        return self._connection
+
+    async def _bounded(self, work: Any) -> Any:
+        is_whole = False
+        try:
+            async with asyncio.timeout(self.timeout):
+                answer = await work
+            is_whole = True
+            return answer
+        except (OSError, TimeoutError) as error:
+            raise StorageUnavailableError(f"{self.url} did not answer within {self.timeout:g} s") from error
+        except (StorageRefusedError, UnstorableError, ValueError, TypeError):
+            is_whole = True
+            raise
+        finally:
+            if not is_whole:
+                self._drop()  # a late answer would be taken for the next one's
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.drop()
+        self._connection = None
+
+    async def read_clock(self) -> datetime | None:
+        """It has none."""
+        answer: datetime | None = await self.call("read_clock")
+        return answer
+
+    async def store_jobs(self, jobs: Sequence[JobRecord]) -> list[UUID]:
+        """Store new jobs."""
+        check_new_jobs(jobs)
+        answer: list[UUID] = await self.call("store_jobs", jobs=list(jobs))
+        return answer
+
+    async def claim_jobs(self, claim: Claim) -> Claimed:
+        """Lease due jobs."""
+        answer: Claimed = await self.call("claim_jobs", claim=claim)
+        return answer
+
+    async def renew_leases(self, leases: Collection[Lease], *, now: datetime, lease_for: timedelta) -> frozenset[Lease]:
+        """Move the ends of leases."""
+        answer: frozenset[Lease] = await self.call("renew_leases", leases=list(leases), now=now, lease_for=lease_for)
+        return answer
+
+    async def settle_jobs(self, settlements: Sequence[Settlement], *, now: datetime) -> frozenset[Lease]:
+        """Apply outcomes."""
+        answer: frozenset[Lease] = await self.call("settle_jobs", settlements=list(settlements), now=now)
+        return answer
+
+    async def cancel_job(self, tracking_id: UUID, *, now: datetime) -> Cancellation:
+        """End an unfinished job."""
+        answer: Cancellation = await self.call("cancel_job", tracking_id=tracking_id, now=now)
+        return answer
+
+    async def get_job(self, tracking_id: UUID) -> JobRecord | None:
+        """Look a job up."""
+        answer: JobRecord | None = await self.call("get_job", tracking_id=tracking_id)
+        return answer
+
+    async def purge_stale_jobs(self, stale: StaleJobs) -> Purged:
+        """Do one step of cleaning."""
+        answer: Purged = await self.call("purge_stale_jobs", stale=stale)
+        return answer
+
+    async def store_progress(self, lease: Lease, progress: Payload) -> bool:
+        """Keep progress under a lease."""
+        answer: bool = await self.call("store_progress", lease=lease, progress=progress)
+        return answer
+
+    async def get_job_result(self, tracking_id: UUID) -> StoredResult | None:
+        """Look a result up."""
+        answer: StoredResult | None = await self.call("get_job_result", tracking_id=tracking_id)
+        return answer
+
+    async def find_jobs(self, wanted: JobFilter, *, cursor: str | None = None, limit: int = 100) -> JobPage:
+        """List jobs."""
+        answer: JobPage = await self.call("find_jobs", wanted=wanted, cursor=cursor, limit=limit)
+        return answer
+
+    async def count_jobs(self, wanted: JobFilter) -> Mapping[tuple[str, JobStatus], int]:
+        """Count jobs."""
+        answer: Mapping[tuple[str, JobStatus], int] = await self.call("count_jobs", wanted=wanted)
+        return answer
+
+    async def requeue_job(self, tracking_id: UUID, *, now: datetime, expire_on: datetime | None) -> Requeue:
+        """Make a complete job pending again."""
+        answer: Requeue = await self.call("requeue_job", tracking_id=tracking_id, now=now, expire_on=expire_on)
+        return answer
+
+    @asynccontextmanager
+    async def listen(self, queue_ids: frozenset[str]) -> AsyncIterator[AsyncIterator[Notice]]:
+        """Subscribe to queues, on a connection of its own."""
+        if self._opened_by != os.getpid():
+            raise StorageClosedError("this storage is not open in this process; await its open() first")
+        listener = Listener(self.url, queue_ids, self.missed(queue_ids))
+        try:
+            async with asyncio.timeout(self.timeout):
+                await listener.connect()
+        except (OSError, TimeoutError) as error:
+            raise StorageUnavailableError(f"{self.url} did not answer within {self.timeout:g} s") from error
+        try:
+            yield listener.notices()
+        finally:
+            listener.drop()
+
+    def missed(self, queue_ids: frozenset[str]) -> list[Notice]:
+        """Return what a listener is told after a reconnect: that it may have missed something in each queue."""
+        return [Notice(NoticeKind.MISSED, queue_id) for queue_id in sorted(queue_ids)]
+
+
+class Listener:
+    """A subscription that connects again whenever its connection breaks."""
+
+    def __init__(self, url: StorageUrl, queue_ids: frozenset[str], missed: list[Notice]) -> None:
+        self._url = url
+        self._queue_ids: list[Json] = [*sorted(queue_ids)]
+        self._missed = missed
+        self._connection: Connection | None = None
+
+    async def connect(self) -> None:
+        """Connect and subscribe."""
+        self._connection = await Connection.connect(self._url, listen=self._queue_ids)
+
+    def drop(self) -> None:
+        """Disconnect."""
+        if self._connection is not None:
+            self._connection.drop()
+
+    async def notices(self) -> AsyncIterator[Notice]:
+        """Give notices as they come, and after a reconnect MISSED."""
+        while True:
+            assert self._connection is not None
+            line = b""
+            with suppress(OSError):
+                line = await self._connection.reader.readline()
+            if line.endswith(b"\n"):
+                yield wire.decode(wire.from_line(line), Notice)
+                continue
+            await self._reconnect()
+            for notice in self._missed:
+                yield notice
+
+    async def _reconnect(self) -> None:
+        self.drop()
+        while True:
+            try:
+                await self.connect()
+            except (OSError, StorageRefusedError):
+                await asyncio.sleep(0.1)
+            else:
+                return
