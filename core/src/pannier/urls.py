@@ -1,6 +1,7 @@
 """A storage's URL, which never shows its password."""
 
 from collections.abc import Collection, Mapping
+from datetime import timedelta
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from attrs import field, frozen
@@ -58,6 +59,24 @@ class StorageUrl:
             twice = next(name for name in names if names.count(name) > 1)
             raise ConfigurationError(f"the option {twice!r} stands twice in {self}")
         return options
+
+    def seconds(self, option: str, *, default: timedelta) -> timedelta:
+        """
+        Return the duration that *option* gives in seconds, more than 0, or *default*.
+
+        Raises:
+            ConfigurationError: It gives something else.
+        """
+        text = self.options.get(option)
+        if text is None:
+            return default
+        try:
+            duration = timedelta(seconds=float(text))
+        except (ValueError, OverflowError):
+            raise ConfigurationError(f"{option} in {self} must be a number of seconds, not {text!r}") from None
+        if duration <= timedelta(0):
+            raise ConfigurationError(f"{option} in {self} must be more than 0 seconds, not {text!r}")
+        return duration
 
     def __str__(self) -> str:
         """
