@@ -1,0 +1,170 @@
+"""The notifier: one listening connection a storage, which mends itself."""
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Final
+from uuid import UUID
+
+from pannier.records import Notice, NoticeKind
+from pannier_postgres._connection import Connection, connect, disconnect
+from pannier_postgres._errors import DRIVER_ERRORS, translated
+from pannier_postgres.settings import Settings
+
+logger = logging.getLogger("pannier.postgres")
+
+PENDING_MAX: Final = 1000
+"""How many notices may wait for a listener. Past that it is told to look for itself."""
+
+FIRST_PAUSE_SECONDS: Final = 0.1
+
+
+class Subscription:
+    """What a listener gets: the notices about its queues."""
+
+    def __init__(self, queue_ids: frozenset[str]) -> None:
+        self.queue_ids = queue_ids
+        self._pending: deque[Notice] = deque()
+        self._arrived = asyncio.Event()
+
+    def __aiter__(self) -> "Subscription":
+        return self
+
+    async def __anext__(self) -> Notice:
+        while not self._pending:
+            self._arrived.clear()
+            await self._arrived.wait()
+        return self._pending.popleft()
+
+    def put(self, notice: Notice) -> None:
+        """Hand *notice* over, if it is about one of the queues."""
+        if notice.queue_id not in self.queue_ids:
+            return
+        if len(self._pending) < PENDING_MAX:
+            self._pending.append(notice)
+            self._arrived.set()
+        else:
+            self.put_missed()
+
+    def put_missed(self) -> None:
+        """Say that anything may have happened, in place of all that waits."""
+        self._pending.clear()
+        self._pending.extend(Notice(NoticeKind.MISSED, queue_id) for queue_id in sorted(self.queue_ids))
+        self._arrived.set()
+
+
+class Notifier:
+    """
+    Listens to the channel while anybody subscribes.
+
+    A lost connection is opened anew, and so is one that has not answered for a timeout: a peer that vanished sends no
+    goodbye. Then everybody is told MISSED.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._seconds = settings.timeout.total_seconds()
+        self._subscriptions: set[Subscription] = set()
+        self._entering = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+
+    @asynccontextmanager
+    async def listen(self, queue_ids: frozenset[str]) -> AsyncIterator[AsyncIterator[Notice]]:
+        """
+        Subscribe; what happens from now on arrives.
+
+        Raises:
+            StorageError: The server is not there, or refuses.
+        """
+        subscription = Subscription(queue_ids)
+        self._subscriptions.add(subscription)
+        try:
+            await self._start()
+            yield subscription
+        finally:
+            self._subscriptions.discard(subscription)
+            if not self._subscriptions:
+                await self.close()
+
+    async def close(self) -> None:
+        """Stop listening."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def _start(self) -> None:
+        async with self._entering:
+            if self._task is not None:
+                return
+            try:
+                async with asyncio.timeout(self._seconds):
+                    connection = await self._subscribe()
+            except DRIVER_ERRORS as error:
+                raise translated(error, self._settings.shown) from error
+            self._task = asyncio.create_task(self._run(connection))
+
+    async def _subscribe(self) -> Connection:
+        connection = await connect(self._settings)
+        try:
+            await connection.add_listener(self._settings.channel, self._receive)
+        except BaseException:
+            await disconnect(connection)
+            raise
+        return connection
+
+    async def _run(self, connection: Connection) -> None:
+        while True:
+            try:
+                await self._watch(connection)
+            finally:
+                await disconnect(connection)
+            connection = await self._resubscribe()
+            for subscription in self._subscriptions:
+                subscription.put_missed()
+
+    async def _watch(self, connection: Connection) -> None:
+        """Return when *connection* is lost."""
+        lost = asyncio.Event()
+        connection.add_termination_listener(lambda _: lost.set())
+        while not connection.is_closed():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._seconds):
+                    await lost.wait()
+                return
+            try:
+                async with asyncio.timeout(self._seconds):
+                    await connection.execute("SELECT 1")
+            except DRIVER_ERRORS:
+                return
+
+    async def _resubscribe(self) -> Connection:
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                async with asyncio.timeout(self._seconds):
+                    return await self._subscribe()
+            except DRIVER_ERRORS as error:
+                logger.warning("still not listening, trying again: %s", translated(error, self._settings.shown))
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(2 * pause, self._seconds)
+
+    def _receive(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+        for notice in read_notices(str(payload)):
+            for subscription in self._subscriptions:
+                subscription.put(notice)
+
+
+def read_notices(payload: str) -> list[Notice]:
+    """Return what the announcement *payload*, "kind:ids:queue", says; nothing where it is none of ours."""
+    kind, _, rest = payload.partition(":")
+    ids, _, queue_id = rest.partition(":")
+    try:
+        if not ids:
+            return [Notice(NoticeKind(kind), queue_id)]
+        return [Notice(NoticeKind(kind), queue_id, UUID(tracking_id)) for tracking_id in ids.split(",")]
+    except ValueError:
+        return []

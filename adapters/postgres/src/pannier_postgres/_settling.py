@@ -1,0 +1,183 @@
+"""Settling, renewing and reporting: every write that needs a lease."""
+
+import asyncio
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Final, assert_never
+from uuid import UUID
+
+from asyncpg import Record
+from attrs import define, field
+
+from pannier.records import Failed, JobStatus, Lease, Payload, Release, Retry, Settlement, Succeeded
+from pannier_postgres._connection import AnyConnection, Connection, transaction
+from pannier_postgres._rows import from_error, from_payload
+
+FENCES: Final = range(1, 2**63)
+"""The fences that a column can hold; a lease with another never was."""
+
+RENEWALS: Final = 3
+"""How often a lease is tried whose job somebody has locked: most locks are gone in a moment."""
+
+RENEWAL_PAUSE_SECONDS: Final = 0.01
+
+
+@define
+class Batch:
+    """
+    Settlements of different leases, sorted by what is to be written: the rows of one statement each.
+
+    Attributes:
+        given: The settlements, by lease.
+        refused: Leases that no job can have.
+    """
+
+    given: dict[Lease, Settlement] = field(factory=dict[Lease, Settlement])
+    succeeded: list[tuple[UUID, int, str | None, str | None, bytes | None]] = field(factory=list)
+    retried: list[tuple[UUID, int, str, datetime]] = field(factory=list)
+    failed: list[tuple[UUID, int, str]] = field(factory=list)
+    released: list[tuple[UUID, int]] = field(factory=list)
+    refused: set[Lease] = field(factory=set[Lease])
+
+    @property
+    def statements(self) -> int:
+        """How many statements it takes; what is retried too late takes another one."""
+        return bool(self.succeeded) + 2 * bool(self.retried) + bool(self.failed) + bool(self.released)
+
+    def add(self, settlement: Settlement) -> None:
+        """
+        Add *settlement*.
+
+        Raises:
+            UnstorableError: Its result can't be held.
+        """
+        lease = settlement.lease
+        self.given[lease] = settlement
+        if lease.fence not in FENCES:
+            self.refused.add(lease)
+            return
+        match settlement.outcome:
+            case Succeeded(result=result):
+                columns = (None, None, None) if result is None else from_payload(result, lease.tracking_id)
+                self.succeeded.append((lease.tracking_id, lease.fence, *columns))
+            case Retry(at=at, error=error):
+                self.retried.append((lease.tracking_id, lease.fence, from_error(error), at))
+            case Failed(error=error):
+                self.failed.append((lease.tracking_id, lease.fence, from_error(error)))
+            case Release():
+                self.released.append((lease.tracking_id, lease.fence))
+            case _:
+                assert_never(settlement.outcome)
+
+    async def apply(self, connection: AnyConnection, sql: Mapping[str, str], now: datetime) -> frozenset[Lease]:
+        """Write it; return the refused leases."""
+        missed = await _write(connection, sql["succeed_jobs"], self.succeeded, now)
+        late = await _write(connection, sql["retry_jobs"], self.retried)
+        overdue = [row[:3] for row in self.retried if Lease(row[0], row[1]) in late]  # or their leases do not stand
+        missed |= await _write(connection, sql["fail_jobs"], self.failed + overdue, now)
+        missed |= await _write(connection, sql["release_jobs"], self.released)
+        if not missed:
+            return frozenset(self.refused)
+        rows = await connection.fetch(sql["read_states"], [lease.tracking_id for lease in missed])
+        states = {row["tracking_id"]: row for row in rows}
+        standing = (lease for lease in missed if _is_repeat(self.given[lease], states.get(lease.tracking_id)))
+        return frozenset(self.refused | missed.difference(standing))
+
+
+def batches_of(settlements: Iterable[Settlement]) -> list[Batch]:
+    """
+    Sort *settlements* into batches, to be applied one after another: more than one only where a lease comes again.
+
+    Raises:
+        UnstorableError: A result can't be held.
+    """
+    batches = [Batch()]
+    for settlement in settlements:
+        batch = next((batch for batch in batches if settlement.lease not in batch.given), None)
+        if batch is None:
+            batches.append(batch := Batch())
+        batch.add(settlement)
+    return batches
+
+
+async def settle(
+    connection: AnyConnection, sql: Mapping[str, str], batches: Sequence[Batch], now: datetime
+) -> frozenset[Lease]:
+    """Apply *batches*, all or nothing; return the refused leases."""
+    if sum(batch.statements for batch in batches) == 1:  # which is a transaction of its own
+        return await batches[0].apply(connection, sql, now)
+    async with transaction(connection):
+        refused = [await batch.apply(connection, sql, now) for batch in batches]
+    return frozenset().union(*refused)
+
+
+async def renew(
+    connection: Connection, sql: Mapping[str, str], leases: Collection[Lease], end: datetime
+) -> frozenset[Lease]:
+    """
+    Move the ends of *leases*; return those that no longer stand.
+
+    Whose job stays locked is neither renewed nor lost: somebody is settling it in a transaction of his own (R39).
+    """
+    lost = {lease for lease in leases if lease.fence not in FENCES}
+    left = sorted(set(leases) - lost, key=_order)
+    for attempt in range(RENEWALS):
+        if attempt:
+            await asyncio.sleep(RENEWAL_PAUSE_SECONDS)
+        missed = await _write(
+            connection, sql["renew_leases"], [(lease.tracking_id, lease.fence) for lease in left], end
+        )
+        if not missed:
+            break
+        rows = await connection.fetch(sql["read_states"], [lease.tracking_id for lease in missed])
+        running = {(row["tracking_id"], row["fence"]) for row in rows if row["status"] == JobStatus.RUNNING}
+        left = sorted((lease for lease in missed if (lease.tracking_id, lease.fence) in running), key=_order)
+        lost |= missed.difference(left)
+    return frozenset(lost)
+
+
+async def store_progress(connection: Connection, sql: Mapping[str, str], lease: Lease, progress: Payload) -> bool:
+    """
+    Keep *progress*, if *lease* stands.
+
+    Raises:
+        UnstorableError: It can't be held.
+    """
+    columns = from_payload(progress, lease.tracking_id)
+    if lease.fence not in FENCES:
+        return False
+    return await connection.fetchval(sql["store_progress"], lease.tracking_id, lease.fence, *columns) is not None
+
+
+async def _write(
+    connection: AnyConnection, statement: str, rows: Sequence[tuple[UUID, int, *tuple[object, ...]]], *more: datetime
+) -> set[Lease]:
+    """Run *statement* on *rows*, in the order of their tracking ids, so that no two of these wait for each other."""
+    if not rows:
+        return set()
+    rows = sorted(rows, key=lambda row: row[0].int)
+    positions = await connection.fetchval(statement, *map(list, zip(*rows, strict=True)), *more)
+    return {Lease(*rows[position - 1][:2]) for position in positions}
+
+
+def _order(lease: Lease) -> int:
+    return lease.tracking_id.int
+
+
+def _is_repeat(settlement: Settlement, state: Record | None) -> bool:
+    """Whether the effect of *settlement* stands already: same fence, and the status that it leads to (R50)."""
+    if state is None or state["fence"] != settlement.lease.fence:
+        return False
+    status, expire_on = state["status"], state["expire_on"]
+    match settlement.outcome:
+        case Succeeded():
+            return bool(status == JobStatus.SUCCEEDED)
+        case Failed():
+            return bool(status == JobStatus.FAILED)
+        case Release():
+            return bool(status == JobStatus.PENDING)
+        case Retry(at=at):
+            is_late = expire_on is not None and expire_on <= at
+            return bool(status == (JobStatus.FAILED if is_late else JobStatus.PENDING))
+        case _:
+            assert_never(settlement.outcome)

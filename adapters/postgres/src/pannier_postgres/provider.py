@@ -1,0 +1,295 @@
+"""The PostgreSQL storage: one table in a schema of its own, SKIP LOCKED, LISTEN and NOTIFY."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Final, TypeVar
+from uuid import UUID
+
+from attrs import evolve
+
+from pannier.checks import require, require_int, require_positive
+from pannier.errors import LeaseLostError, NotSupportedError, StorageClosedError
+from pannier.instants import utc
+from pannier.records import (
+    Cancellation,
+    Claim,
+    Claimed,
+    JobFilter,
+    JobPage,
+    JobRecord,
+    JobStatus,
+    Lease,
+    Notice,
+    Payload,
+    Purged,
+    Requeue,
+    Settlement,
+    StaleJobs,
+    StoredResult,
+)
+from pannier.storage import Capabilities, check_new_jobs
+from pannier_postgres import _claiming, _ending, _migrations, _reading, _settling, _storing
+from pannier_postgres._coalescing import Coalescer
+from pannier_postgres._connection import Connection
+from pannier_postgres._errors import DRIVER_ERRORS, translated
+from pannier_postgres._notifier import Notifier
+from pannier_postgres._pool import Pool, Work
+from pannier_postgres._rows import PAYLOAD_BYTES
+from pannier_postgres._statements import statements_for
+from pannier_postgres._transactions import Transaction, driver_connection
+from pannier_postgres.settings import Notify, Settings
+
+T = TypeVar("T")
+
+SHARED_ROWS: Final = 100
+"""Calls with more jobs than this go alone: they gain nothing from company, and would make it wait."""
+
+
+class _Open:
+    """What an open storage has."""
+
+    def __init__(self, settings: Settings, sql: Mapping[str, str]) -> None:
+        self.pool = Pool(settings)
+        self.notifier = Notifier(settings)
+        self.coalescer = Coalescer(
+            lambda rows: self.pool.run(lambda connection: _storing.insert_unkeyed(connection, sql, rows))
+        )
+        self.keyed_slots = asyncio.Semaphore(settings.connections // 2)  # the rest never waits for a stranger's key
+        self.settling: list[Sequence[_settling.Batch]] = []
+
+    async def close(self) -> None:
+        """Let the calls in progress end, and close all connections."""
+        await self.coalescer.close()
+        await self.notifier.close()
+        await self.pool.close()
+
+
+class PostgresStorage:
+    """Jobs in one table of a PostgreSQL database, shared by every process that can reach it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._seconds = settings.timeout.total_seconds()
+        self._sql = statements_for(settings)
+        self._opened: _Open | None = None
+        self._pid = 0
+        self._capabilities = Capabilities(
+            durable=True,
+            shared=True,
+            atomic_batches=True,
+            max_payload=PAYLOAD_BYTES,
+            withheld=frozenset() if settings.notify is Notify.ON else frozenset({"notify"}),
+        )
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this storage promises."""
+        return self._capabilities
+
+    async def open(self) -> None:
+        """Connect, and create or migrate the schema where needed."""
+        if self._opened is None or self._pid != os.getpid():
+            await _migrations.prepare(self._settings)
+            self._opened, self._pid = _Open(self._settings, self._sql), os.getpid()
+
+    async def close(self) -> None:
+        """Close all connections, once the calls in progress have ended."""
+        opened, self._opened = self._opened, None
+        if opened is not None and self._pid == os.getpid():  # else the connections are the parent's
+            await opened.close()
+
+    async def read_clock(self) -> datetime | None:
+        """Return the server's clock: workers on many machines agree by it."""
+
+        async def read(connection: Connection) -> datetime:
+            at: datetime = await connection.fetchval("SELECT clock_timestamp()")
+            return at
+
+        return await self._run(read)
+
+    async def store_jobs(self, jobs: Sequence[JobRecord]) -> list[UUID]:
+        """Store new jobs; a tracking id or key that is known stands."""
+        check_new_jobs(jobs)
+        opened = self._checked
+        rows = await _storing.encode(jobs)
+        if any(row.key is not None for row in rows):
+            async with self._in_time(), opened.keyed_slots:
+                return await self._run(lambda connection: _storing.insert_keyed(connection, self._sql, rows))
+        if len(rows) > SHARED_ROWS:
+            await self._run(lambda connection: _storing.insert_unkeyed(connection, self._sql, rows))
+        elif rows:
+            async with self._in_time():
+                await opened.coalescer.add(rows)
+        return [row.tracking_id for row in rows]
+
+    async def claim_jobs(self, claim: Claim) -> Claimed:
+        """Lease due jobs."""
+        _claiming.check_claim(claim)
+        lease_end = _later(claim.now, claim.lease_for, "lease_for")
+        batches = [batch for settling in self._checked.settling for batch in settling]
+        rows = await self._run(
+            lambda connection: _claiming.claim_jobs(
+                connection,
+                self._sql,
+                claim,
+                lease_end=lease_end,
+                settling=[lease.tracking_id for batch in batches for lease in batch.given],
+            )
+        )
+        claimed = await _claiming.to_claimed(rows, claim, lease_end=lease_end)
+        if any(batch.released or batch.retried for batch in batches):  # whose jobs this claim has passed over
+            return evolve(claimed, next_due=min(claim.now, claimed.next_due or claim.now))
+        return claimed
+
+    async def renew_leases(self, leases: Collection[Lease], *, now: datetime, lease_for: timedelta) -> frozenset[Lease]:
+        """Move the ends of leases; return those that no longer stand."""
+        leases = _all(leases, Lease, "leases")
+        end = _later(utc(now, "now"), lease_for, "lease_for")
+        return await self._run(lambda connection: _settling.renew(connection, self._sql, leases, end))
+
+    async def settle_jobs(self, settlements: Sequence[Settlement], *, now: datetime) -> frozenset[Lease]:
+        """Apply outcomes under their fences; return the refused leases."""
+        at = utc(now, "now")
+        batches = _settling.batches_of(_all(settlements, Settlement, "settlements"))
+        settling = self._checked.settling
+        settling.append(batches)
+        try:
+            return await self._run(lambda connection: _settling.settle(connection, self._sql, batches, at))
+        finally:
+            settling.remove(batches)
+
+    async def cancel_job(self, tracking_id: UUID, *, now: datetime) -> Cancellation:
+        """End an unfinished job at once and for good."""
+        require(tracking_id, UUID, "tracking_id")
+        at = utc(now, "now")
+        return await self._run(lambda connection: _ending.cancel(connection, self._sql, tracking_id, at))
+
+    async def get_job(self, tracking_id: UUID) -> JobRecord | None:
+        """Return the job, or None."""
+        require(tracking_id, UUID, "tracking_id")
+        return await self._run(lambda connection: _reading.get_job(connection, self._sql, tracking_id))
+
+    async def purge_stale_jobs(self, stale: StaleJobs) -> Purged:
+        """Mark what has expired, delete what has been kept long enough."""
+        return await self._run(lambda connection: _ending.purge(connection, self._sql, stale))
+
+    # -- results -------------------------------------------------------------------------------------------------------
+
+    async def store_progress(self, lease: Lease, progress: Payload) -> bool:
+        """Keep *progress* if *lease* stands."""
+        require(lease, Lease, "lease")
+        require(progress, Payload, "progress")
+        return await self._run(lambda connection: _settling.store_progress(connection, self._sql, lease, progress))
+
+    async def get_job_result(self, tracking_id: UUID) -> StoredResult | None:
+        """Return status, progress, result and errors, or None."""
+        require(tracking_id, UUID, "tracking_id")
+        return await self._run(lambda connection: _reading.get_job_result(connection, self._sql, tracking_id))
+
+    # -- inspect -------------------------------------------------------------------------------------------------------
+
+    async def find_jobs(self, wanted: JobFilter, *, cursor: str | None = None, limit: int = 100) -> JobPage:
+        """List matching jobs in the order of their tracking ids."""
+        require(wanted, JobFilter, "wanted")
+        require_int(limit, "limit", minimum=1)
+        after = _reading.to_start(cursor)
+        return await self._run(
+            lambda connection: _reading.find_jobs(connection, self._sql, wanted, after=after, limit=limit)
+        )
+
+    async def count_jobs(self, wanted: JobFilter) -> Mapping[tuple[str, JobStatus], int]:
+        """Count matching jobs by queue and status."""
+        require(wanted, JobFilter, "wanted")
+        return await self._run(lambda connection: _reading.count_jobs(connection, self._sql, wanted))
+
+    async def requeue_job(self, tracking_id: UUID, *, now: datetime, expire_on: datetime | None) -> Requeue:
+        """Make a complete job that did not succeed PENDING again."""
+        require(tracking_id, UUID, "tracking_id")
+        at = utc(now, "now")
+        expiry = None if expire_on is None else utc(expire_on, "expire_on")
+        if expiry is not None and expiry <= at:
+            raise ValueError(f"expire_on ({expiry.isoformat()}) must lie after now ({at.isoformat()})")
+        return await self._run(
+            lambda connection: _ending.requeue(connection, self._sql, tracking_id, now=at, expire_on=expiry)
+        )
+
+    # -- notify --------------------------------------------------------------------------------------------------------
+
+    def listen(self, queue_ids: frozenset[str]) -> AbstractAsyncContextManager[AsyncIterator[Notice]]:
+        """Subscribe to what happens in *queue_ids*."""
+        if self._settings.notify is not Notify.ON:
+            raise NotSupportedError(
+                f"{self._settings.shown} does not listen: its URL says notify={self._settings.notify}"
+            )
+        return self._checked.notifier.listen(queue_ids)
+
+    # -- transactions --------------------------------------------------------------------------------------------------
+
+    async def store_jobs_in(self, transaction: Transaction, jobs: Sequence[JobRecord]) -> list[UUID]:
+        """Store new jobs in the caller's own transaction on the same database."""
+        check_new_jobs(jobs)
+        rows = await _storing.encode(jobs)
+        async with self._in_time():
+            connection = await driver_connection(transaction)
+            return await _storing.insert_keyed(connection, self._sql, rows) if rows else []
+
+    async def settle_jobs_in(
+        self, transaction: Transaction, settlements: Sequence[Settlement], *, now: datetime
+    ) -> None:
+        """Settle in the caller's own transaction on the same database; raises where a lease is lost."""
+        at = utc(now, "now")
+        batches = _settling.batches_of(_all(settlements, Settlement, "settlements"))
+        async with self._in_time():
+            connection = await driver_connection(transaction)
+            refused = await _settling.settle(connection, self._sql, batches, at)
+        if refused:
+            raise LeaseLostError(tuple(sorted(lease.tracking_id for lease in refused)))
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    @property
+    def _checked(self) -> _Open:
+        """
+        What is open.
+
+        Raises:
+            StorageClosedError: Nothing is, or it belongs to the process that this one was forked from.
+        """
+        if self._opened is None:
+            raise StorageClosedError(f"{self._settings.shown} is not open; await open() first")
+        if self._pid != os.getpid():
+            raise StorageClosedError(
+                f"{self._settings.shown} was opened by the process that this one was forked from; open it here anew"
+            )
+        return self._opened
+
+    async def _run(self, work: Work[T]) -> T:
+        return await self._checked.pool.run(work)
+
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        """Let the block take no longer than a call may, and translate the driver's errors."""
+        try:
+            async with asyncio.timeout(self._seconds):
+                yield
+        except DRIVER_ERRORS as error:
+            raise translated(error, self._settings.shown) from error
+
+
+def _all(values: Iterable[T], kind: type[T], name: str) -> tuple[T, ...]:
+    """Return *values* as a tuple that the caller can't change; refuse what is none of *kind*."""
+    copied = tuple(values)
+    for value in copied:
+        require(value, kind, name)
+    return copied
+
+
+def _later(now: datetime, duration: timedelta, name: str) -> datetime:
+    require_positive(duration, name)
+    try:
+        return now + duration
+    except OverflowError:
+        raise ValueError(f"{name} {duration} from {now.isoformat()} ends after the year 9999") from None

@@ -1,0 +1,1 @@
+SELECT {record} FROM {schema}.jobs WHERE tracking_id = $1

@@ -1,0 +1,1 @@
+SELECT {result} FROM {schema}.jobs WHERE tracking_id = $1
