@@ -57,8 +57,8 @@ class ConverterCodec:
     """
 
     def __init__(self, configure: Iterable[Callable[[Converter], object]] = ()) -> None:
-        self._quick = make_converter(detailed_validation=False, forbid_extra_keys=False)
-        self._careful = make_converter(detailed_validation=True, forbid_extra_keys=False)
+        self._quick = make_converter(detailed_validation=False, unstruct_collection_overrides={tuple: list})
+        self._careful = make_converter(detailed_validation=True, unstruct_collection_overrides={tuple: list})
         for converter in (self._quick, self._careful):
             _be_strict(converter)
             for step in configure:
@@ -80,8 +80,7 @@ class ConverterCodec:
             raise
         except Exception as error:  # a user's hook may raise anything
             raise EncodingError(f"{_name(declared)} can't be encoded: {type(error).__name__}: {error}") from error
-        if not isinstance(declared, type):
-            self._check_structured(payload, value, declared)
+        self._check_read_back(payload, value, declared)
         return payload
 
     def decode(self, payload: Payload, declared: object) -> object:
@@ -111,14 +110,25 @@ class ConverterCodec:
             reader = self._readers[declared] = lambda data: hook(data, declared)
         return reader
 
-    def _check_structured(self, payload: Payload, value: object, declared: object) -> None:
-        """Read back what was written: the type of a list, a union or an Optional can't be checked by isinstance."""
+    def _check_read_back(self, payload: Payload, value: object, declared: object) -> None:
+        """
+        Refuse what would not be read back as it was: a field of another type, a subclass with further fields.
+
+        It is known here who has made the value; at the other end there is only a job that fails. Values without an
+        equality of their own can't be compared, only read.
+        """
         try:
             again = self._reader(declared)(payload.data)
         except Exception as error:  # a user's hook may raise anything
-            raise EncodingError(_mismatch(value, declared)) from error
-        if again != value:
-            raise EncodingError(f"{_mismatch(value, declared)} that is read back as it was")
+            if not isinstance(declared, type):
+                raise EncodingError(_mismatch(value, declared)) from error
+            reason = self._explain(payload, declared, error)
+            raise EncodingError(f"{_name(declared)} could not be read back: {reason}") from error
+        if again != value and type(value).__eq__ is not object.__eq__:
+            raise EncodingError(
+                f"a {type(value).__qualname__} would not be read back as it is: something in it is of another type "
+                f"than {_name(declared)} declares"
+            )
 
     def _explain(self, payload: Payload, declared: object, error: Exception) -> str:
         try:

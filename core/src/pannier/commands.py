@@ -6,7 +6,8 @@ knows about queues or storage.
 """
 
 import sys
-from typing import Generic, TypeVar, get_args, get_origin
+from collections.abc import Mapping
+from typing import Generic, Protocol, TypeVar, cast, get_args, get_origin, get_type_hints
 from uuid import UUID
 
 from attrs import define, field
@@ -133,7 +134,7 @@ def _parameter_of_command(cls: type, known: dict[object, object]) -> object | No
         origin = get_origin(base) or base
         if not isinstance(origin, type) or not issubclass(origin, Command):
             continue
-        arguments = [known.get(argument, argument) for argument in get_args(base)]
+        arguments = [_filled_in(argument, known) for argument in get_args(base)]
         if origin is Command:
             return _resolved(arguments[0], cls) if arguments else None
         parameters: tuple[object, ...] = getattr(origin, "__parameters__", ())
@@ -143,15 +144,33 @@ def _parameter_of_command(cls: type, known: dict[object, object]) -> object | No
     return None
 
 
-def _resolved(argument: object, cls: type) -> object:
-    """Turn a forward reference (`Command["Thumbnail"]`) into what it names in the module of *cls*."""
-    name = getattr(argument, "__forward_arg__", None)
-    if name is None:
+def _filled_in(argument: object, known: Mapping[object, object]) -> object:
+    """Put what is *known* of type variables into *argument*, which is one or holds some: `list[T]`."""
+    if isinstance(argument, TypeVar):
+        return known.get(argument, argument)
+    parameters: tuple[object, ...] = getattr(argument, "__parameters__", ())
+    if not parameters or isinstance(argument, type):
         return argument
-    namespace = vars(sys.modules[cls.__module__])
+    generic = cast("_Subscriptable", argument)
+    return generic[tuple(known.get(parameter, parameter) for parameter in parameters)]
+
+
+class _Subscriptable(Protocol):
+    def __getitem__(self, arguments: tuple[object, ...], /) -> object: ...
+
+
+def _resolved(argument: object, cls: type) -> object:
+    """Turn forward references (`Command["Thumbnail"]`, `Command[list["Thumbnail"]]`) into what they name."""
+    if isinstance(argument, TypeVar):
+        return argument
+
+    def holder() -> None:
+        """Carry an annotation: `typing` resolves those only."""
+
+    holder.__annotations__ = {"result": argument}
     try:
-        return eval(name, namespace)  # noqa: S307  # the text stands in the program's own source, as any annotation
+        return get_type_hints(holder, vars(sys.modules[cls.__module__]))["result"]
     except NameError as error:
         raise ConfigurationError(
-            f"the result type {name!r} of {cls.__qualname__} can't be resolved: {error}"
+            f"the result type {argument!r} of {cls.__qualname__} can't be resolved: {error}"
         ) from error

@@ -8,14 +8,20 @@ each execution by a `Resolver`. One command has one handler.
 import inspect
 import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import is_dataclass
 from datetime import timedelta
 from enum import StrEnum
-from types import NoneType
+from types import NoneType, UnionType
 from typing import (
+    Any,
+    Final,
+    Never,
+    NoReturn,
     Protocol,
     TypeAlias,
     TypedDict,
     TypeVar,
+    Union,
     Unpack,
     cast,
     get_args,
@@ -24,8 +30,9 @@ from typing import (
     overload,
 )
 
-from attrs import evolve, field, frozen
+from attrs import evolve, field, frozen, has
 
+from pannier.checks import require, require_int, require_positive
 from pannier.codec import Codec
 from pannier.commands import Command, default_queue_id, result_type
 from pannier.context import JobContext
@@ -67,6 +74,9 @@ class HandlerKind(StrEnum):
     THREAD = "thread"
 
 
+_UNIONS: Final = frozenset({Union, UnionType})
+
+
 def _cpu_count() -> int:
     return os.cpu_count() or 1
 
@@ -92,14 +102,15 @@ class QueueOptions:
     prefetch: int = 100
 
     def __attrs_post_init__(self) -> None:
-        if self.max_concurrency < 1:
-            raise ConfigurationError(f"max_concurrency must be at least 1, not {self.max_concurrency}")
-        if self.prefetch < 0:
-            raise ConfigurationError(f"prefetch must be at least 0, not {self.prefetch}")
-        for name in ("time_limit", "expire_after"):
-            span = getattr(self, name)
-            if span is not None and span <= timedelta(0):
-                raise ConfigurationError(f"{name} must be more than 0, or None; not {span}")
+        try:
+            require_int(self.max_concurrency, "max_concurrency", minimum=1)
+            require_int(self.prefetch, "prefetch", minimum=0)
+            require(self.retry, RetryPolicy, "retry")
+            for name in ("time_limit", "expire_after"):
+                if getattr(self, name) is not None:
+                    require_positive(getattr(self, name), name)
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(str(error)) from error
 
 
 class QueueOverrides(TypedDict, total=False):
@@ -334,12 +345,18 @@ def _registration(
             known = ", ".join(QueueOverrides.__annotations__)
             raise ConfigurationError(f"unknown option {option!r} for {command.__qualname__} (known: {known})")
     evolve(QueueOptions(), **options)  # refuses a bad value here, where it was written
+    if codec is None and not (has(command) or is_dataclass(command)):
+        raise ConfigurationError(
+            f"{command.__qualname__} is neither an attrs class nor a dataclass; decorate it with @attrs.frozen, "
+            f"or give it a codec="
+        )
     result = result_type(command)
+    queue_id = _checked_name(name) if name is not None else default_queue_id(command)
     return Registration(
         command=command,
         result=result,
-        queue_id=_checked_name(name) if name is not None else default_queue_id(command),
-        aliases=tuple(map(_checked_name, aliases)),
+        queue_id=queue_id,
+        aliases=_checked_aliases(aliases, queue_id),
         options=options,
         handler=None if handler is None else _inspected(handler, command, result),
         key=key,
@@ -351,6 +368,15 @@ def _checked_name(name: str) -> str:
     if not isinstance(name, str) or not 0 < len(name) <= 255:
         raise ConfigurationError(f"a queue's name has 1 to 255 characters; {name!r} has not")
     return name
+
+
+def _checked_aliases(aliases: Iterable[str], queue_id: str) -> tuple[str, ...]:
+    if isinstance(aliases, str):
+        raise ConfigurationError(f"aliases are a list of names, not one name; write aliases=[{aliases!r}]")
+    checked = tuple(map(_checked_name, aliases))
+    if len({queue_id, *checked}) <= len(checked):
+        raise ConfigurationError(f"aliases {checked!r} name a queue twice, or {queue_id!r} itself")
+    return checked
 
 
 def _inspected(target: Callable[..., object], command: type, result: object) -> Handler:
@@ -381,11 +407,22 @@ def _function_of(target: Callable[..., object]) -> Callable[..., object]:
     if not callable(target):
         raise ConfigurationError(f"a handler is a function or a class with an execute method, not {target!r}")
     if not isinstance(target, type):
-        return target
+        if not inspect.isroutine(target):
+            raise ConfigurationError(
+                f"a handler is a function or a class with an execute method, not a {type(target).__qualname__}; "
+                f"wrap it in a function"
+            )
+        return _checked_function(target)
     function = getattr(target, "execute", None)
     if function is None:
         raise ConfigurationError(f"handler class {target.__qualname__} has no method 'execute'")
-    return cast("Callable[..., object]", function)
+    return _checked_function(function)
+
+
+def _checked_function(function: Callable[..., object]) -> Callable[..., object]:
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigurationError(f"handler {function.__qualname__} is a generator, it must return its result")
+    return function
 
 
 def _positional(function: Callable[..., object], *, is_method: bool) -> list[inspect.Parameter]:
@@ -411,8 +448,12 @@ def _hints(function: Callable[..., object]) -> dict[str, object]:
 
 def _fits(declared: object, result: object) -> bool:
     """Whether a handler annotated to return *declared* may serve a command whose result is *result*."""
-    if declared == result or declared is object:
+    if declared == result or declared in {Any, object, Never, NoReturn}:
         return True
+    if get_origin(declared) in _UNIONS:
+        return all(_fits(member, result) for member in get_args(declared))
+    if get_origin(result) in _UNIONS:
+        return any(_fits(declared, member) for member in get_args(result))
     if isinstance(declared, type) and isinstance(result, type) and not get_args(declared):
         return issubclass(declared, result)
     return get_origin(declared) is not None and get_origin(declared) == get_origin(result)

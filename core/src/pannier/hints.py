@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import timedelta
 from random import Random
+from typing import Final
 from uuid import UUID
 
 from pannier.backoff import Backoff
@@ -14,7 +15,10 @@ from pannier.storage import JobNotifier
 
 logger = logging.getLogger("pannier")
 
-MISSED = Notice(NoticeKind.MISSED, "*")
+MISSED: Final = Notice(NoticeKind.MISSED, "*")
+
+RETRY_DELAY: Final = timedelta(seconds=5)
+"""The longest pause before a listener that was interrupted is set up again."""
 
 
 class Hints:
@@ -24,11 +28,12 @@ class Hints:
     Subscribers are called on the event loop and must return at once.
     """
 
-    def __init__(self, *, retry_delay: timedelta = timedelta(seconds=5), random: Random | None = None) -> None:
+    def __init__(self, *, random: Random) -> None:
         self._subscribers: list[Callable[[Notice], None]] = []
         self._watchers: dict[UUID, list[Callable[[], None]]] = {}
-        self._backoff = Backoff(retry_delay, random or Random())
-        self._listening: asyncio.Task[None] | None = None
+        self._backoff = Backoff(RETRY_DELAY, random)
+        self._listened: frozenset[str] = frozenset()
+        self._listening: list[asyncio.Task[None]] = []
 
     def subscribe(self, subscriber: Callable[[Notice], None]) -> None:
         """Call *subscriber* with each notice."""
@@ -69,16 +74,21 @@ class Hints:
             subscriber(notice)
 
     def listen(self, storage: JobNotifier, queue_ids: frozenset[str]) -> None:
-        """Pass on what *storage* pushes about *queue_ids*, in the background. A second call does nothing."""
-        if self._listening is None:
-            self._listening = asyncio.create_task(self._listen(storage, queue_ids), name="pannier hints")
+        """Pass on what *storage* pushes about *queue_ids*, in the background. Does nothing if it does so already."""
+        if queue_ids <= self._listened:
+            return
+        for outdated in self._listening:  # queues were registered since then
+            outdated.cancel()
+        self._listened |= queue_ids
+        self._listening.append(asyncio.create_task(self._listen(storage, self._listened), name="pannier hints"))
 
     async def stop(self) -> None:
         """Stop listening."""
-        if self._listening is not None:
-            self._listening.cancel()
-            await asyncio.wait([self._listening])
-            self._listening = None
+        for listening in self._listening:
+            listening.cancel()
+        if self._listening:
+            await asyncio.wait(self._listening)
+        self._listening.clear()
 
     async def _listen(self, storage: JobNotifier, queue_ids: frozenset[str]) -> None:
         while True:

@@ -14,9 +14,9 @@ from uuid import UUID
 
 from cattrs import Converter
 
-from pannier.clock import Clock, SystemClock
 from pannier.codec import Codec, ConverterCodec
 from pannier.commands import Command, JobResult, set_tracking_id
+from pannier.environment import Environment
 from pannier.errors import ConfigurationError, InvalidJobError, UsageError
 from pannier.events import JobEvent, JobEventKind
 from pannier.execute import execute_now
@@ -78,6 +78,7 @@ class JobQueues:
         plugins: Iterable[object] = (),
         codec: Codec | None = None,
         resolver: Resolver | None = None,
+        environment: Environment | None = None,
     ) -> None:
         """
         Put job queues together.
@@ -90,6 +91,7 @@ class JobQueues:
             plugins: Plugins besides those that are installed.
             codec: In place of the default codec, which plugins configure.
             resolver: Builds class handlers; by default constructor parameters annotated `JobTracker[C]` are filled in.
+            environment: Time and chance, for tests that control them.
 
         Raises:
             ConfigurationError: The URL names no installed adapter, a plugin is broken, a handler is registered twice.
@@ -107,11 +109,12 @@ class JobQueues:
             resolver=resolver or TrackerResolver(self),
             middleware=[*chain.from_iterable(self.plugins.hook.pannier_middleware()), *middleware],
         )
-        self._ids = TrackingIds()
-        self._clock_before_open: Clock = SystemClock()
+        self.environment = environment or Environment()
+        self._ids = TrackingIds(self.environment.wall, self.environment.random)
         self._session: Session | None = None
         self._users = 0
         self._opening = asyncio.Lock()
+        self._pid = os.getpid()
 
     # -- commands and handlers -----------------------------------------------------------------------------------------
 
@@ -150,9 +153,11 @@ class JobQueues:
     # -- opening -------------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> "JobQueues":
+        if self._pid != os.getpid():  # a forked child: the parent may have been opening at that moment
+            self._pid, self._opening = os.getpid(), asyncio.Lock()
         async with self._opening:
             if self._session is None or self._session.pid != os.getpid():
-                self._session, self._users = await Session.open(self._source.create()), 0
+                self._session, self._users = await Session.open(self._source.create(), self.environment), 0
             elif self._session.loop is not asyncio.get_running_loop():
                 raise UsageError("these JobQueues are open on another event loop; make one JobQueues for each loop")
             self._users += 1
@@ -202,9 +207,10 @@ class JobQueues:
         """The opened storage, for its add-ons: `jobs.storage.store_jobs_in(connection, [record])`."""
         return self.session.storage
 
-    def create_storage(self) -> JobStorageProvider | None:
-        """Make a further, unopened instance of the storage; None where a provider was given instead of a URL."""
-        return self._source.create() if self._source.url is not None else None
+    @property
+    def create_another_storage(self) -> Callable[[], JobStorageProvider] | None:
+        """Makes a further, unopened instance of the storage; None where a provider was given instead of a URL."""
+        return self._source.create if self._source.url is not None else None
 
     def listen(self) -> None:
         """Let the storage push notices about all registered queues, where it can."""
@@ -309,6 +315,9 @@ class JobQueues:
         After the commit `trigger_job_execution` wakes the queue. Arguments and errors are those of `queue_job`.
         """
         registration = self.registry.get(type(command))
+        for name, given in (("execute_after", execute_after), ("expire_on", expire_on)):
+            if not (given is None or given is Expiry.DEFAULT or isinstance(given, datetime)):
+                raise InvalidJobError(f"{name} must be a datetime, not {type(given).__name__}")
         tracking_id = self._ids.new()
         set_tracking_id(command, tracking_id)
         now = self._now()
@@ -381,7 +390,7 @@ class JobQueues:
     # -- inside --------------------------------------------------------------------------------------------------------
 
     def _now(self) -> datetime:
-        return (self._session.clock if self._session is not None else self._clock_before_open).now()
+        return (self._session.clock if self._session is not None else self.environment.wall).now()
 
     @property
     def _resolution(self) -> timedelta:

@@ -1,10 +1,16 @@
 """When a failed attempt is tried again."""
 
+from collections.abc import Iterable
 from datetime import timedelta
 from random import Random
 from typing import Final
 
 from attrs import field, frozen
+
+
+def _kinds(given: Iterable[type[BaseException]]) -> tuple[type[BaseException], ...]:
+    """Spell the converter's type out: checkers can't tell what a bare `tuple` takes."""
+    return tuple(given)
 
 
 @frozen(kw_only=True)
@@ -28,7 +34,7 @@ class RetryPolicy:
     first_delay: timedelta = timedelta(seconds=1)
     factor: float = 2.0
     max_delay: timedelta = timedelta(minutes=10)
-    give_up_on: tuple[type[BaseException], ...] = field(default=(), converter=tuple)
+    give_up_on: tuple[type[BaseException], ...] = field(default=(), converter=_kinds)
 
     def __attrs_post_init__(self) -> None:
         if self.max_attempts < 1:
@@ -37,6 +43,9 @@ class RetryPolicy:
             raise ValueError("first_delay must be at least 0, and max_delay at least first_delay")
         if self.factor < 1:
             raise ValueError(f"factor must be at least 1, not {self.factor}")
+        for kind in self.give_up_on:
+            if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+                raise TypeError(f"give_up_on must hold exception classes, not {kind!r}")
 
     def delay(self, *, attempt: int, error: BaseException, random: Random) -> timedelta | None:
         """
@@ -46,8 +55,10 @@ class RetryPolicy:
         """
         if attempt >= self.max_attempts or isinstance(error, self.give_up_on):
             return None
-        # The exponent is bounded: a float overflows near 2 ** 1024.
-        bound = min(self.max_delay, self.first_delay * self.factor ** min(attempt - 1, 64))
+        try:
+            bound = min(self.max_delay, self.first_delay * self.factor ** (attempt - 1))
+        except OverflowError:  # a timedelta ends at 2.7 million years, a float near 2 ** 1024
+            bound = self.max_delay
         return bound * random.random()
 
 

@@ -8,12 +8,17 @@ from datetime import timedelta
 from typing import Final
 
 from pannier.clock import StorageClock
+from pannier.environment import Environment
 from pannier.hints import Hints
 from pannier.storage import JobInspector, JobNotifier, JobResultProvider, JobStorageProvider, add_ons
 
 logger = logging.getLogger("pannier")
 
 READ_CLOCK_SECONDS: Final = 60.0
+
+GAP_SECONDS: Final = 1.0
+LOOK_SECONDS: Final = 5.0
+"""How often to look whether the machine was suspended, and what is taken for that: the clock is read anew then."""
 
 
 class Session:
@@ -29,20 +34,21 @@ class Session:
         pid: The process that opened it; a forked child must open its own.
     """
 
-    def __init__(self, storage: JobStorageProvider) -> None:
+    def __init__(self, storage: JobStorageProvider, environment: Environment) -> None:
         offered = add_ons(storage)
         self.storage = storage
         self.results = storage if "results" in offered and isinstance(storage, JobResultProvider) else None
         self.inspector = storage if "inspect" in offered and isinstance(storage, JobInspector) else None
         self.notifier = storage if "notify" in offered and isinstance(storage, JobNotifier) else None
-        self.clock = StorageClock(storage.read_clock)
-        self.hints = Hints()
+        self.clock = StorageClock(storage.read_clock, seconds=environment.seconds, fallback=environment.wall)
+        self.hints = Hints(random=environment.random)
         self.loop = asyncio.get_running_loop()
+        self._seconds = environment.seconds
         self.pid = os.getpid()
         self._reading = asyncio.create_task(self._keep_clock(), name="pannier clock")
 
     @classmethod
-    async def open(cls, storage: JobStorageProvider) -> "Session":
+    async def open(cls, storage: JobStorageProvider, environment: Environment) -> "Session":
         """
         Open *storage* and read its clock.
 
@@ -51,11 +57,16 @@ class Session:
         """
         try:
             await storage.open()
-            session = cls(storage)
-            await session.clock.synchronise()
         except BaseException:
             with suppress(Exception):
                 await storage.close()
+            raise
+        session = cls(storage, environment)
+        try:
+            await session.clock.synchronise()
+        except BaseException:
+            with suppress(Exception):
+                await session.close()
             raise
         return session
 
@@ -73,11 +84,20 @@ class Session:
 
     async def _keep_clock(self) -> None:
         while True:
-            await asyncio.sleep(READ_CLOCK_SECONDS)
+            await self._minute()
             try:
                 await self.clock.synchronise()
             except Exception as error:  # the clock goes on as it was
                 logger.warning("the storage's clock could not be read: %s", error)
+
+    async def _minute(self) -> None:
+        """Wait a minute, or until the machine was suspended: the loop's clock stands still meanwhile."""
+        end = self.loop.time() + READ_CLOCK_SECONDS
+        while (before := self.loop.time()) < end:
+            seconds = self._seconds()
+            await asyncio.sleep(LOOK_SECONDS)
+            if (self._seconds() - seconds) - (self.loop.time() - before) > GAP_SECONDS:
+                return
 
 
 DEFAULT_PROBE: Final = {True: timedelta(seconds=60), False: timedelta(seconds=1)}

@@ -65,9 +65,9 @@ class Portal:
         loop.call_soon_threadsafe(loop.stop)
 
     def _loop(self) -> asyncio.AbstractEventLoop:
+        if self._pid != os.getpid():  # a forked child: the parent's loop is not here, its lock may be held for ever
+            self._pid, self._own, self._lock = os.getpid(), None, Lock()
         with self._lock:
-            if self._pid != os.getpid():
-                self._pid, self._own = os.getpid(), None
             if self._own is not None:
                 return self._own
             if self._jobs.is_open:

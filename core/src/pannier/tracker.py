@@ -235,9 +235,12 @@ class JobTracker(Generic[C_co]):
                 assert_never(stored.status)
 
     def _progress(self, stored: StoredResult, tracking_id: UUID) -> JobProgress:
-        if stored.progress is None:
+        # Success clears the progress (R69); the result of a trackable job still tells its steps.
+        is_trackable = issubclass(self._registration.command, TrackableJob)
+        payload = stored.result if stored.progress is None and is_trackable else stored.progress
+        if payload is None:
             return JobProgress(status=stored.status)
-        known = self._decode(stored.progress, progress_type(self._registration), tracking_id)
+        known = self._decode(payload, progress_type(self._registration), tracking_id)
         if not isinstance(known, JobResult | Steps):
             return JobProgress(status=stored.status)
         return JobProgress(

@@ -35,11 +35,25 @@ class Attempt:
         phase: Where it is.
         outcome: What became of it, once it has ended.
         task: What runs it.
+        has_begun: Whether the task has taken its first step; one that is cancelled before that never runs any code.
+        is_cancelled: Whether a notice said that the job was cancelled.
         timer: Its time limit, or the next report that it is stuck.
         successor: The same job, claimed again by this worker before this attempt had ended (E13).
     """
 
-    __slots__ = ("_stop", "ends_at", "job", "lane", "outcome", "phase", "successor", "task", "timer")
+    __slots__ = (
+        "_stop",
+        "ends_at",
+        "has_begun",
+        "is_cancelled",
+        "job",
+        "lane",
+        "outcome",
+        "phase",
+        "successor",
+        "task",
+        "timer",
+    )
 
     def __init__(self, job: JobRecord, lane: "Lane", ends_at: datetime) -> None:
         self.job = job
@@ -48,6 +62,8 @@ class Attempt:
         self.phase = Phase.WAITING
         self.outcome: Outcome | None = None
         self.task: asyncio.Task[None] | None = None
+        self.has_begun = False
+        self.is_cancelled = False
         self.timer: asyncio.TimerHandle | None = None
         self.successor: Attempt | None = None
         self._stop: StopToken | None = None  # most attempts are never asked to stop
@@ -80,7 +96,7 @@ class Attempt:
             return
         self.stop.set(reason)
         handler = self.lane.registration.handler
-        if self.task is not None and handler is not None and handler.kind is HandlerKind.ASYNC:
+        if self.task is not None and self.has_begun and handler is not None and handler.kind is HandlerKind.ASYNC:
             self.task.cancel()
 
 
@@ -94,6 +110,7 @@ class Attempts:
 
     def __init__(self) -> None:
         self._by_id: dict[int, Attempt] = {}
+        self._none_ends_before: datetime | None = None  # a lower bound, looked up anew when it is reached
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -104,6 +121,8 @@ class Attempts:
     def hold(self, attempt: Attempt) -> None:
         """Take *attempt* in; an earlier one of the same job is held no more."""
         self._by_id[attempt.job.tracking_id.int] = attempt
+        if self._none_ends_before is not None and attempt.ends_at < self._none_ends_before:
+            self._none_ends_before = attempt.ends_at
 
     def drop(self, attempt: Attempt) -> None:
         """Let *attempt* go: it is settled, or its lease is lost."""
@@ -119,6 +138,14 @@ class Attempts:
         """Return the attempt that *lease* belongs to, unless it is held no more."""
         attempt = self._by_id.get(lease.tracking_id.int)
         return attempt if attempt is not None and attempt.job.fence == lease.fence else None
+
+    def have_lapsed(self, now: datetime) -> bool:
+        """Whether a lease has ended by *now* and may still be renewed: its handler was not told to stop for that."""
+        if self._none_ends_before is not None and now < self._none_ends_before:
+            return False
+        ends = [attempt.ends_at for attempt in self if attempt.stop_reason is None]
+        self._none_ends_before = min(ends, default=None)
+        return self._none_ends_before is not None and self._none_ends_before <= now
 
     def under_any(self, leases: Collection[Lease]) -> list[Attempt]:
         """Return the attempts that *leases* belong to, without those that are held no more."""

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
 from random import Random
-from time import perf_counter
 from typing import TYPE_CHECKING, Final, assert_never, cast
 from uuid import UUID
 
@@ -41,7 +40,7 @@ class Execution:
     Nothing that a handler raises gets further than its own outcome (E8).
 
     Attributes:
-        running: The attempts whose handlers run now, also those whose lease is gone.
+        running: The attempts whose handlers run now, also those whose lease is gone, by the integers of their ids.
     """
 
     def __init__(
@@ -70,18 +69,27 @@ class Execution:
         self._lost = lost
         self._loop = asyncio.get_running_loop()
         self._calls: dict[Lane, Call] = {}
-        self.running: set[Attempt] = set()
+        self.running: dict[int, Attempt] = {}
+
+    def run_of(self, tracking_id: UUID) -> Attempt | None:
+        """Return the attempt of the job *tracking_id* whose handler runs here, under whatever lease."""
+        return self.running.get(tracking_id.int)
 
     def start(self, attempt: Attempt) -> None:
         """Start *attempt* in a free slot of its lane."""
         lane = attempt.lane
         lane.running += 1
         attempt.phase = Phase.RUNNING
-        self.running.add(attempt)
+        self.running[attempt.job.tracking_id.int] = attempt
         attempt.task = self._loop.create_task(self._run(attempt))
         limit = lane.options.time_limit
         if limit is not None:
             attempt.timer = self._loop.call_later(limit.total_seconds(), self._reach_time_limit, attempt)
+
+    def ask_all_to_stop(self, reason: StopReason) -> None:
+        """Tell every running handler to stop."""
+        for attempt in tuple(self.running.values()):
+            attempt.ask_to_stop(reason)
 
     async def report(self, attempt: Attempt, progress: JobResult[object]) -> bool:
         """Store *progress* under the lease of *attempt*, again and again while the storage is faulty (E4)."""
@@ -106,18 +114,21 @@ class Execution:
 
     async def _run(self, attempt: Attempt) -> None:
         CURRENT_JOB.set(_Reporter(self, attempt))
-        started = perf_counter()
+        started = self._loop.time()
+        attempt.has_begun = True
         try:
+            if attempt.stop_reason is not None:
+                raise asyncio.CancelledError
             attempt.outcome = await self._outcome(attempt)
         except BaseException as error:  # a handler may raise anything (E8)
             attempt.outcome = self._judge(attempt, error)
-        attempt.lane.measure(perf_counter() - started)
+        attempt.lane.measure(self._loop.time() - started)
         if attempt.timer is not None:
             attempt.timer.cancel()
         if attempt.stop_reason in _LEASE_GONE:
             attempt.outcome = None  # whatever it came to, the storage has refused it already
         attempt.task = None  # a task refers to its coroutine and that to the attempt: no work for the collector
-        self.running.discard(attempt)
+        del self.running[attempt.job.tracking_id.int]
         self._ended(attempt)
 
     async def _outcome(self, attempt: Attempt) -> Outcome:

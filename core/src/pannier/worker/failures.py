@@ -2,11 +2,14 @@
 
 import traceback
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from random import Random
+from typing import Final
 
 from pannier.handlers import QueueOptions
 from pannier.records import Failed, JobError, JobRecord, Retry
+
+_END_OF_TIME: Final = datetime(9999, 12, 31, tzinfo=UTC)
 
 
 def describe(error: BaseException, *, attempt: int, at: datetime) -> JobError:
@@ -15,11 +18,11 @@ def describe(error: BaseException, *, attempt: int, at: datetime) -> JobError:
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     try:
         message = str(error)
-    except Exception as fault:  # a user's __str__ may raise anything
+    except BaseException as fault:  # a user's __str__ may raise anything
         message = f"<its message can't be shown: {type(fault).__name__}>"
     try:
         text = "".join(traceback.format_exception(error))
-    except Exception as fault:  # formatting calls the user's __str__ as well
+    except BaseException as fault:  # formatting calls the user's __str__ as well
         text = f"<its traceback can't be shown: {type(fault).__name__}>"
     return JobError(attempt=attempt, at=at, kind=name, message=message, traceback=text)
 
@@ -46,7 +49,13 @@ def judge(
     if isinstance(error, Exception):
         chosen = choose_delay(job, error)
         delay = delay if chosen is None else max(chosen, timedelta(0))
-    return Retry(now + delay, stored)
+    at = _later(now, delay)
+    # A storage would apply a retry that comes too late as a failure (R58); said here, the log and the events are right.
+    return Failed(stored) if job.expire_on is not None and job.expire_on <= at else Retry(at, stored)
+
+
+def _later(now: datetime, delay: timedelta) -> datetime:
+    return now + delay if delay < _END_OF_TIME - now else _END_OF_TIME
 
 
 def died_too_often(job: JobRecord, *, at: datetime) -> Failed:

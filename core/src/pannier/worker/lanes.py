@@ -1,7 +1,7 @@
 """Lanes: the slots of one queue in one worker, and the attempts that were claimed ahead of them."""
 
 from collections import deque
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from pannier.handlers import QueueOptions, Registration
@@ -27,6 +27,9 @@ class Lane:
         options: The queue's options.
         running: How many handlers run now, at most `options.max_concurrency` (E1).
         ahead: Claimed jobs that wait for a slot, in the order they are to start.
+        started: How many were started in all.
+        due: From when on the storage is worth asking; kept by the waker.
+        rests_until: Nothing is claimed before this instant; kept by solitude.
     """
 
     def __init__(self, registration: Registration, options: QueueOptions) -> None:
@@ -34,6 +37,9 @@ class Lane:
         self.options = options
         self.running = 0
         self.ahead: deque[Attempt] = deque()
+        self.started = 0
+        self.due = datetime.max.replace(tzinfo=UTC)
+        self.rests_until = datetime.min.replace(tzinfo=UTC)
         self._is_cautious = False
         self._pace: float | None = None  # seconds of one run, smoothed; None: not measured yet
         self._timed = 0
@@ -41,9 +47,9 @@ class Lane:
         self._ahead_limit = 0
 
     @property
-    def free(self) -> int:
-        """How many slots are free."""
-        return self.options.max_concurrency - self.running
+    def wakes_at(self) -> datetime:
+        """From when on it is asked about."""
+        return max(self.due, self.rests_until)
 
     @property
     def ahead_limit(self) -> int:
@@ -61,6 +67,10 @@ class Lane:
         self._timed, self._seconds = 0, 0.0
         in_time = AHEAD.total_seconds() * self.options.max_concurrency / max(self._pace, 1e-6)
         self._ahead_limit = min(self.options.prefetch, int(in_time))
+
+    def stall(self) -> None:
+        """Claim nothing ahead until the next run is measured: what runs now is not as short as what ran before."""
+        self._ahead_limit = 0
 
     def be_cautious(self, *, has_lapsed: bool) -> None:
         """Claim nothing ahead while claims find jobs whose worker had died: those start at once or not at all (E14)."""

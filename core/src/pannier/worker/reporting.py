@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Sequence
+from datetime import datetime
 from typing import assert_never
 
 from pannier.clock import Clock
 from pannier.events import JobEvent, JobEventKind
 from pannier.observers import Observers
-from pannier.records import Failed, JobError, JobRecord, JobStatus, Lease, Release, Retry, Succeeded
+from pannier.records import Failed, JobError, JobRecord, JobStatus, Release, Retry, Succeeded
 from pannier.worker.attempts import Attempt
 
 logger = logging.getLogger("pannier.worker")
@@ -60,7 +61,7 @@ class Reporting:
                     error.message,
                     extra=self._fields(job),
                 )
-                self._tell(JobEventKind.RETRIED, job, error)
+                self._tell(JobEventKind.RETRIED, job, error, retry_at=at)
             case Failed(error=error):
                 logger.error(
                     "job %s failed for good in attempt %d: %s: %s",
@@ -77,23 +78,15 @@ class Reporting:
             case _:
                 assert_never(attempt.outcome)
 
-    def lost(self, lease: Lease, job: JobRecord | None) -> None:
-        """Tell of a lease that no longer stands; *job* is what is stored now, None if it is gone or unknown."""
-        if job is not None and job.status is JobStatus.CANCELLED:
-            logger.info("job %s was cancelled while it was here", lease.tracking_id, extra=self._fields(job))
+    def lost(self, job: JobRecord, *, found: JobRecord | None) -> None:
+        """Tell that the lease of *job* no longer stands; *found* is what is stored now, None if nothing was found."""
+        if found is not None and found.status is JobStatus.CANCELLED:
+            logger.info("job %s was cancelled while it was here", job.tracking_id, extra=self._fields(job))
             self._tell(JobEventKind.CANCELLED, job)
             return
-        logger.warning("the lease of job %s was lost; another attempt owns it", lease.tracking_id)
-        self._observers.tell(
-            JobEvent(
-                kind=JobEventKind.LEASE_LOST,
-                at=self._clock.now(),
-                queue_id=job.queue_id if job is not None else "*",
-                tracking_id=lease.tracking_id,
-                attempt=job.attempt if job is not None else 0,
-                worker_id=self._worker_id,
-            )
-        )
+        status = "not to be found" if found is None else found.status
+        logger.warning("the lease of job %s was lost: it is %s now", job.tracking_id, status, extra=self._fields(job))
+        self._tell(JobEventKind.LEASE_LOST, job)
 
     def overrun(self, job: JobRecord) -> None:
         """Tell of a handler that outlives its lease: two runs may overlap."""
@@ -113,7 +106,9 @@ class Reporting:
             )
         )
 
-    def _tell(self, kind: JobEventKind, job: JobRecord, error: JobError | None = None) -> None:
+    def _tell(
+        self, kind: JobEventKind, job: JobRecord, error: JobError | None = None, *, retry_at: datetime | None = None
+    ) -> None:
         if not self._observers.wants_events:
             return
         self._observers.tell(
@@ -125,6 +120,7 @@ class Reporting:
                 attempt=job.attempt,
                 worker_id=self._worker_id,
                 error=error,
+                retry_at=retry_at,
             )
         )
 

@@ -19,6 +19,11 @@ logger = logging.getLogger("pannier.worker")
 BATCH: Final = 500
 """How many outcomes one call carries at most; more gains nothing and makes the other callers wait."""
 
+REFUSED_PAUSE_SECONDS: Final = 1.0
+"""How long to wait before a storage that refuses to let a job fail is asked again."""
+
+UNSTORABLE: Final = "pannier.errors.UnstorableError"
+
 
 class Settler:
     """
@@ -88,33 +93,41 @@ class Settler:
             self._asked.set()
             self._idle.clear()
 
-    async def _settle(self, batch: Sequence[Attempt], unreadable: Sequence[Settlement]) -> None:
-        while True:
+    async def _settle(self, batch: list[Attempt], unreadable: Sequence[Settlement]) -> None:
+        while batch or unreadable:
             settlements = [Settlement(attempt.lease, attempt.outcome or Release()) for attempt in batch]
             try:
                 refused = await self._storage.settle_jobs([*settlements, *unreadable], now=self._clock.now())
             except UnstorableError as error:
-                self._fail_unstorable(batch, error)
+                await self._settle_otherwise(batch, error)
             except Exception as error:  # whatever a storage raises, the outcome is kept (E4)
-                logger.warning("%d outcomes could not be settled, trying again: %s", len(batch), error)
+                logger.warning("%d outcomes could not be settled, trying again: %r", len(batch), error)
                 await self._backoff.pause()
             else:
                 self._backoff.reset()
                 self._answered(batch, refused)
                 return
 
-    def _fail_unstorable(self, batch: Sequence[Attempt], error: UnstorableError) -> None:
-        """Let a job whose outcome the storage can't hold fail for good, with that as its reason (E16)."""
-        for attempt in batch:
-            if attempt.tracking_id != error.tracking_id:
-                continue
-            # Where even the error can't be held, less is said, but the job ends.
-            message = "" if isinstance(attempt.outcome, Failed) else f"the result can't be stored: {error.reason}"
-            attempt.outcome = Failed(
+    async def _settle_otherwise(self, batch: list[Attempt], error: UnstorableError) -> None:
+        """
+        Let a job whose outcome the storage can't hold fail for good, with that as its reason (E16).
+
+        Where it can't hold even that, the outcome is taken out of *batch* to be tried again alone, now and then.
+        """
+        culprit = next((attempt for attempt in batch if attempt.tracking_id == error.tracking_id), None)
+        if culprit is None:
+            logger.error("an outcome could not be settled, and the storage doesn't say whose: %s", error)
+            await self._backoff.pause()
+        elif isinstance(culprit.outcome, Failed) and culprit.outcome.error.kind == UNSTORABLE:
+            logger.error("the storage does not let job %s fail, trying again: %s", culprit.tracking_id, error)
+            batch.remove(culprit)
+            asyncio.get_running_loop().call_later(REFUSED_PAUSE_SECONDS, self.settle, culprit)
+        else:
+            culprit.outcome = Failed(
                 JobError(
-                    attempt=attempt.job.attempt,
+                    attempt=culprit.job.attempt,
                     at=self._clock.now(),
-                    kind="pannier.errors.UnstorableError",
-                    message=message,
+                    kind=UNSTORABLE,
+                    message=f"its outcome can't be stored: {error.reason}",
                 )
             )

@@ -4,7 +4,6 @@ from datetime import datetime
 from typing import Final
 
 from pannier.worker.attempts import Attempt
-from pannier.worker.lanes import Lane
 
 LAST_CHANCE: Final = 2
 """A job with so many lapses runs alone; with more it is settled Failed without running."""
@@ -15,14 +14,13 @@ class Solitude:
     At most one attempt that wants to be alone, while it waits for that and while it runs.
 
     It waits for a lease's time at most, or a worker with hour-long handlers would claim nothing for hours; then its
-    queue rests for as long, so that the same job is not taken and given back again and again.
+    lane rests for as long, so that the same job is not taken and given back again and again.
     """
 
     def __init__(self) -> None:
         self._waiting: Attempt | None = None
         self._running: Attempt | None = None
         self._until: datetime | None = None
-        self._resting: dict[Lane, datetime] = {}
 
     @property
     def is_wanted(self) -> bool:
@@ -49,23 +47,13 @@ class Solitude:
             self._running = None
 
     def give_up(self, *, rest_until: datetime) -> Attempt | None:
-        """Return the waiting attempt to be released, and let its queue rest."""
+        """Return the waiting attempt to be released, and let its lane rest."""
         attempt, self._waiting = self._waiting, None
         if attempt is not None:
-            self._resting[attempt.lane] = rest_until
+            attempt.lane.rests_until = rest_until
         return attempt
 
     def discard(self, attempt: Attempt) -> None:
         """Forget *attempt* if it waits: its lease was lost."""
         if self._waiting is attempt:
             self._waiting = None
-
-    def is_resting(self, lane: Lane, now: datetime) -> bool:
-        """Whether nothing is claimed for *lane* for a while."""
-        until = self._resting.get(lane)
-        if until is None:
-            return False
-        if until <= now:
-            del self._resting[lane]
-            return False
-        return True

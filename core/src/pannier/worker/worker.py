@@ -1,49 +1,46 @@
-"""The worker: puts its parts together, starts them, keeps them apart from each other, and stops them in order."""
+"""The worker: puts its parts together, starts them, and stops them in order."""
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
-from random import Random
 from typing import TYPE_CHECKING, Final
 
 from pannier.backoff import Backoff
 from pannier.context import StopReason
 from pannier.errors import ConfigurationError
-from pannier.records import JobRecord, Lease, Notice, NoticeKind, Release, Retry, Succeeded
+from pannier.records import Lease
 from pannier.session import DEFAULT_PROBE
 from pannier.storage import JobStorageProvider
-from pannier.worker.attempts import Attempt, Attempts, Phase
+from pannier.worker.attempts import Attempt, Attempts
 from pannier.worker.dispatcher import Dispatcher
 from pannier.worker.execution import Execution
+from pannier.worker.holder import Holder
 from pannier.worker.janitor import Janitor
+from pannier.worker.keeper import Keeper
+from pannier.worker.keeping import LoopKeeping, ThreadKeeping
 from pannier.worker.lanes import Lane
-from pannier.worker.leases import Keeper, LoopKeeping, ThreadKeeping
 from pannier.worker.options import WorkerOptions
 from pannier.worker.reporting import Reporting
 from pannier.worker.settler import Settler
+from pannier.worker.slots import Slots
+from pannier.worker.waker import Waker
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from pannier.queues import JobQueues
 
 logger = logging.getLogger("pannier.worker")
-
-CHECK_SECONDS: Final = 0.5
-"""How often at most held leases are checked because of hints that name no job; a cancel is noticed within a second."""
 
 CANCEL_GRACE: Final = timedelta(seconds=5)
 """How long handlers that were told to stop at shutdown may clean up."""
 
 LAST_TRY: Final = timedelta(seconds=10)
-"""How long a stopping worker goes on trying to settle what has ended."""
+"""How long a stopping worker waits for its last claim, and goes on trying to settle what has ended."""
 
 
 class Worker:
     """
-    Executes jobs from when it is entered until it is left. Made by `JobQueues.worker`.
+    Executes jobs from when it is entered until it is left. Made by `JobQueues.worker`, and used once.
 
     Leaving it stops claiming, gives running handlers a grace period, then cancels and releases them, so that no attempt
     is burnt (E5).
@@ -53,26 +50,23 @@ class Worker:
         self.options = options
         self._jobs = jobs
         self._overrun = overrun
-        self._tasks: list[asyncio.Task[None]] = []
-        self._telling: set[asyncio.Task[None]] = set()
-        self._cancelled: set[UUID] = set()
-        self._check_timer: asyncio.TimerHandle | None = None
+        self._parts: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> "Worker":
         await self._jobs.__aenter__()
         try:
+            self._compose()
             await self._start()
         except BaseException:
-            await self._end_tasks()
-            await self._jobs.__aexit__()
+            await self._end()
             raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
         try:
-            await self._stop()
+            await self._drain()
         finally:
-            await self._jobs.__aexit__()
+            await self._end()
 
     @property
     def running(self) -> int:
@@ -86,73 +80,49 @@ class Worker:
         Raises:
             BaseException: What it died of.
         """
-        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        done, _ = await asyncio.wait(self._parts, return_when=asyncio.FIRST_COMPLETED)
+        for part in done:
+            part.result()
 
-    # -- starting ------------------------------------------------------------------------------------------------------
+    # -- composing -----------------------------------------------------------------------------------------------------
 
-    async def _start(self) -> None:
-        jobs, options, session = self._jobs, self.options, self._jobs.session
-        self._loop = asyncio.get_running_loop()
-        self._clock = session.clock
-        random = Random()
-        lanes = self._lanes()
+    def _compose(self) -> None:
+        jobs, session = self._jobs, self._jobs.session
+        self._clock, self._storage, self._random = session.clock, session.storage, jobs.environment.random
+        self._probe_every = self.options.probe_every or DEFAULT_PROBE[session.notifier is not None]
+        self._lanes = self._make_lanes()
         self._attempts = Attempts()
-        self._reporting = Reporting(observers=jobs.observers, clock=session.clock, worker_id=options.worker_id)
+        self._reporting = Reporting(observers=jobs.observers, clock=self._clock, worker_id=self.options.worker_id)
+        self._waker = Waker(clock=self._clock, lanes=self._lanes, probe_every=self._probe_every)
         self._settler = Settler(
-            storage=session.storage,
-            clock=session.clock,
-            backoff=Backoff(options.storage_retry_delay, random),
-            answered=self._answered,
+            storage=self._storage, clock=self._clock, backoff=self._make_backoff(), answered=self._answered
         )
-        self._dispatcher = Dispatcher(
-            storage=session.storage,
-            clock=session.clock,
-            lanes=lanes,
+        self._slots = Slots(
+            clock=self._clock,
+            lanes=self._lanes,
             attempts=self._attempts,
             settler=self._settler,
-            backoff=Backoff(options.storage_retry_delay, random),
-            worker_id=options.worker_id,
-            lease_for=options.lease_for,
-            probe_every=options.probe_every or DEFAULT_PROBE[session.notifier is not None],
-            max_running=options.max_running,
-            claimed=self._reporting.claimed,
+            waker=self._waker,
+            lease_for=self.options.lease_for,
+            max_running=self.options.max_running,
         )
-        self._execution = Execution(
-            queues=jobs,
-            invoker=jobs.invoker,
-            codec=jobs.codec,
-            results=session.results,
-            clock=session.clock,
-            random=random,
-            worker_id=options.worker_id,
-            choose_delay=jobs.observers.retry_delay,
-            ended=self._dispatcher.ended,
-            lost=self._lost_by_report,
+        self._dispatcher = self._make_dispatcher()
+        self._execution = self._make_execution()
+        self._slots.use(self._execution)
+        self._holder = Holder(
+            storage=self._storage,
+            attempts=self._attempts,
+            slots=self._slots,
+            waker=self._waker,
+            execution=self._execution,
+            reporting=self._reporting,
+            hints=session.hints,
+            end_process=self._overrun,
         )
-        self._dispatcher.use(self._execution)
         self._keeping = self._make_keeping()
-        self._warn_of_lost_results(lanes)
-        await self._keeping.start()
-        session.hints.subscribe(self._notice)
-        jobs.listen()
-        self._begin(self._settler.run(), "settler")
-        self._begin(self._dispatcher.run(), "dispatcher")
-        if options.purge_every is not None:
-            janitor = Janitor(
-                storage=session.storage,
-                clock=session.clock,
-                every=options.purge_every,
-                keep=options.keep,
-                random=random,
-                expired=self._reporting.expired,
-            )
-            self._begin(janitor.run(), "janitor")
-        queues = ", ".join(lane.registration.queue_id for lane in lanes)
-        logger.info("worker %s works on %s: %s", options.worker_id, jobs.storage_name, queues)
+        self._holder.use(self._keeping.check)
 
-    def _lanes(self) -> list[Lane]:
+    def _make_lanes(self) -> list[Lane]:
         wanted = self.options.queues
         known = [registration for registration in self._jobs.registry if registration.handler is not None]
         if wanted is not None:
@@ -166,175 +136,133 @@ class Worker:
             raise ConfigurationError("a worker needs at least one handler; register one with @jobs.handler()")
         return [Lane(registration, registration.queue_options(self._jobs.defaults)) for registration in known]
 
+    def _make_backoff(self) -> Backoff:
+        return Backoff(self.options.storage_retry_delay, self._random)
+
+    def _make_dispatcher(self) -> Dispatcher:
+        return Dispatcher(
+            storage=self._storage,
+            clock=self._clock,
+            lanes=self._lanes,
+            slots=self._slots,
+            waker=self._waker,
+            attempts=self._attempts,
+            settler=self._settler,
+            backoff=self._make_backoff(),
+            worker_id=self.options.worker_id,
+            lease_for=self.options.lease_for,
+            look_ahead=self._probe_every,
+            claimed=self._reporting.claimed,
+        )
+
+    def _make_execution(self) -> Execution:
+        return Execution(
+            queues=self._jobs,
+            invoker=self._jobs.invoker,
+            codec=self._jobs.codec,
+            results=self._jobs.session.results,
+            clock=self._clock,
+            random=self._random,
+            worker_id=self.options.worker_id,
+            choose_delay=self._jobs.observers.retry_delay,
+            ended=self._slots.ended,
+            lost=lambda attempt: self._holder.lose([attempt.lease]),
+        )
+
     def _make_keeping(self) -> ThreadKeeping | LoopKeeping:
         """
         Renew leases in a thread where the storage can be opened a second time, else on this loop.
 
         A storage that other processes don't share needs no thread: while this loop is blocked, nobody else claims.
         """
-        storage = self._jobs.session.storage
-        if storage.capabilities.shared and self._jobs.create_storage() is not None:
-            return ThreadKeeping(self._open_another, self._make_keeper)
-        return LoopKeeping(self._make_keeper(storage))
-
-    async def _open_another(self) -> JobStorageProvider:
-        storage = self._jobs.create_storage()
-        assert storage is not None  # noqa: S101  # asked before
-        await storage.open()
-        return storage
+        create_another = self._jobs.create_another_storage
+        if self._storage.capabilities.shared and create_another is not None:
+            return ThreadKeeping(create_another, self._make_keeper)
+        return LoopKeeping(self._make_keeper(self._storage))
 
     def _make_keeper(self, storage: JobStorageProvider) -> Keeper:
         return Keeper(
             storage=storage,
             clock=self._clock,
             attempts=self._attempts,
-            holder=self,
-            call_holder=self._loop.call_soon_threadsafe,
+            holder=self._holder,
+            call_holder=self._jobs.session.loop.call_soon_threadsafe,
             lease_for=self.options.lease_for,
             renew_every=self.options.renew_every,
         )
 
-    def _warn_of_lost_results(self, lanes: Sequence[Lane]) -> None:
+    def _make_janitor(self, every: timedelta) -> Janitor:
+        return Janitor(
+            storage=self._storage,
+            clock=self._clock,
+            every=every,
+            keep=self.options.keep,
+            random=self._random,
+            expired=self._reporting.expired,
+        )
+
+    def _answered(self, batch: Sequence[Attempt], refused: frozenset[Lease]) -> None:
+        self._holder.answered(batch, refused)
+        self._dispatcher.settled()
+
+    # -- starting ------------------------------------------------------------------------------------------------------
+
+    async def _start(self) -> None:
+        await self._keeping.start()
+        self._begin(self._keeping.run(), "keeper")
+        self._begin(self._settler.run(), "settler")
+        self._begin(self._dispatcher.run(), "dispatcher")
+        if self.options.purge_every is not None:
+            self._begin(self._make_janitor(self.options.purge_every).run(), "janitor")
+        self._jobs.session.hints.subscribe(self._holder.notice)
+        self._jobs.listen()
+        self._warn_of_lost_results()
+        queues = ", ".join(lane.registration.queue_id for lane in self._lanes)
+        logger.info("worker %s works on %s: %s", self.options.worker_id, self._jobs.storage_name, queues)
+
+    def _begin(self, part: Coroutine[object, object, None], name: str) -> None:
+        task = asyncio.create_task(part, name=f"pannier {name}")
+        task.add_done_callback(_report_death)
+        self._parts.append(task)
+
+    def _warn_of_lost_results(self) -> None:
         if self._jobs.session.results is not None:
             return
-        for lane in lanes:
+        for lane in self._lanes:
             if lane.registration.has_result:
                 logger.warning(
                     "%s keeps no results: those of %r are lost", self._jobs.storage_name, lane.registration.queue_id
                 )
 
-    def _begin(self, part: Coroutine[object, object, None], name: str) -> None:
-        task = self._loop.create_task(part, name=f"pannier {name}")
-        task.add_done_callback(_report_death)
-        self._tasks.append(task)
-
     # -- stopping ------------------------------------------------------------------------------------------------------
 
-    async def _stop(self) -> None:
-        self._jobs.session.hints.unsubscribe(self._notice)
-        await self._dispatcher.stop(self.options.shutdown_grace)
-        if self._execution.running:
-            for attempt in list(self._execution.running):
-                attempt.ask_to_stop(StopReason.SHUTDOWN)
-            await self._dispatcher.stop(CANCEL_GRACE)
-        for attempt in self._execution.running:
+    async def _drain(self) -> None:
+        """Let running handlers end, and settle everything, as far as that is possible (E5)."""
+        self._dispatcher.stop()
+        self._slots.close()
+        await self._slots.wait_until_idle(self.options.shutdown_grace)
+        self._execution.ask_all_to_stop(StopReason.SHUTDOWN)
+        await self._slots.wait_until_idle(CANCEL_GRACE)
+        for attempt in self._execution.running.values():
             logger.warning(
                 "job %s still runs and is left behind; it is claimable again when its lease has lapsed",
                 attempt.tracking_id,
             )
+        await self._dispatcher.wait_until_stopped(LAST_TRY)  # what its last claim brought is given back
         if not await self._settler.drain(LAST_TRY):
             logger.error("the storage does not answer: what has just ended runs again when its lease has lapsed")
-        await self._keeping.stop()
-        await self._end_tasks()
-        logger.info("worker %s has stopped", self.options.worker_id)
 
-    async def _end_tasks(self) -> None:
-        if self._check_timer is not None:
-            self._check_timer.cancel()
-        tasks = [*self._tasks, *self._telling]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        self._tasks.clear()
-
-    # -- what the parts tell each other --------------------------------------------------------------------------------
-
-    def _answered(self, batch: Sequence[Attempt], refused: frozenset[Lease]) -> None:
-        """The storage has answered outcomes: let go of the leases, tell who waits."""
-        is_quiet = self._reporting.is_quiet_on_success
-        for attempt in batch:
-            self._attempts.drop(attempt)
-            if refused and attempt.lease in refused:
-                continue
-            if isinstance(attempt.outcome, Retry):
-                self._dispatcher.expect(attempt.outcome.at)
-            elif isinstance(attempt.outcome, Release):
-                self._dispatcher.wake()
-            if not (is_quiet and type(attempt.outcome) is Succeeded):
-                self._reporting.settled(attempt)
-        self._jobs.session.hints.finished(attempt.tracking_id for attempt in batch)
-        if refused:
-            self._tell_lost(refused)
-        self._dispatcher.unsettled_fewer()
-
-    def _notice(self, notice: Notice) -> None:
-        """A hint: look for jobs, or for cancelled ones."""
-        match notice.kind:
-            case NoticeKind.QUEUED:
-                self._dispatcher.wake()
-            case NoticeKind.CANCELLED:
-                attempt = self._attempts.of(notice.tracking_id) if notice.tracking_id is not None else None
-                if attempt is not None and attempt.phase is not Phase.ENDED:
-                    self._cancelled.add(attempt.tracking_id)
-                    self._keeping.check([attempt.lease])
-            case NoticeKind.MISSED:
-                self._dispatcher.wake()
-                self._check_soon()
-            case NoticeKind.FINISHED:
-                pass
-
-    def _check_soon(self) -> None:
-        """Check what runs, at most twice a second: some job may have been cancelled."""
-        if self._check_timer is None and self._execution.running:
-            self._check_timer = self._loop.call_later(CHECK_SECONDS, self._check_running)
-
-    def _check_running(self) -> None:
-        self._check_timer = None
-        self._keeping.check([attempt.lease for attempt in self._execution.running])
-
-    # -- LeaseHolder ---------------------------------------------------------------------------------------------------
-
-    def lose(self, lost: frozenset[Lease]) -> None:
-        """Stop what runs under leases that the storage has refused."""
-        told = set()
-        for attempt in self._attempts.under_any(lost):
-            if attempt.phase is Phase.ENDED:
-                continue  # its settlement was on its way; the answer to that decides
-            is_cancelled = attempt.tracking_id in self._cancelled
-            self._cancelled.discard(attempt.tracking_id)
-            self._dispatcher.lose(attempt, StopReason.CANCELLED if is_cancelled else StopReason.LEASE_LOST)
-            told.add(attempt.lease)
-        if told:
-            self._tell_lost(frozenset(told))
-
-    def endanger(self, leases: frozenset[Lease]) -> None:
-        """Stop what runs under leases that can't be renewed, before somebody else may start it (E6)."""
-        for attempt in self._attempts.under_any(leases):
-            if attempt.phase is Phase.RUNNING:
-                logger.error("the lease of job %s can't be renewed, its handler is being stopped", attempt.tracking_id)
-            self._dispatcher.endanger(attempt)
-
-    def overrun(self, leases: frozenset[Lease]) -> None:
-        """Say, and let the program decide, that a handler outlives its lease. Called from the keeper's thread."""
-        overrun = [attempt for attempt in self._attempts.under_any(leases) if attempt.phase is Phase.RUNNING]
-        if not overrun:
-            return
-        for attempt in overrun:
-            logger.critical("job %s outlives its lease and can't be stopped, it may run twice", attempt.tracking_id)
-        if self._overrun is not None:
-            self._overrun()
-        with suppress(RuntimeError):  # the loop was closed
-            self._loop.call_soon_threadsafe(self._tell_overrun, [attempt.job for attempt in overrun])
-
-    def _lost_by_report(self, attempt: Attempt) -> None:
-        self.lose(frozenset({attempt.lease}))
-
-    def _tell_overrun(self, jobs: Iterable[JobRecord]) -> None:
-        for job in jobs:
-            self._reporting.overrun(job)
-
-    def _tell_lost(self, leases: frozenset[Lease]) -> None:
-        telling = self._loop.create_task(self._look_up_and_tell(leases), name="pannier lost leases")
-        self._telling.add(telling)
-        telling.add_done_callback(self._telling.discard)
-
-    async def _look_up_and_tell(self, leases: frozenset[Lease]) -> None:
-        for lease in leases:
-            job: JobRecord | None = None
-            with suppress(Exception):  # only the wording depends on it
-                job = await self._jobs.session.storage.get_job(lease.tracking_id)
-            self._reporting.lost(lease, job)
+    async def _end(self) -> None:
+        """End every part, in whatever state, and close the job queues."""
+        if self._parts:
+            self._jobs.session.hints.unsubscribe(self._holder.notice)
+            await asyncio.sleep(0)  # a task that is cancelled before its first step can't clean up
+            for part in self._parts:
+                part.cancel()
+            await asyncio.wait(self._parts)
+            await self._holder.close()
+            logger.info("worker %s has stopped", self.options.worker_id)
+        await self._jobs.__aexit__()
 
 
 def _report_death(task: "asyncio.Task[None]") -> None:

@@ -1,0 +1,282 @@
+"""Slots: where claimed jobs go. Starts them, keeps a few waiting, and fills each slot as soon as it is freed (E1)."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Final
+
+from pannier.clock import Clock
+from pannier.context import StopReason
+from pannier.records import JobRecord, Release
+from pannier.worker.attempts import Attempt, Attempts, Phase
+from pannier.worker.execution import Execution
+from pannier.worker.failures import died_too_often
+from pannier.worker.lanes import Lane
+from pannier.worker.settler import Settler
+from pannier.worker.solitude import LAST_CHANCE, Solitude
+from pannier.worker.waker import Waker
+
+PATIENCE: Final = timedelta(seconds=1)
+"""So long, twice at most, claimed jobs wait for a slot while none is freed; then other workers may have them."""
+
+
+class Slots:
+    """The slots of all lanes, and the limits that hold over all of them."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        lanes: Sequence[Lane],
+        attempts: Attempts,
+        settler: Settler,
+        waker: Waker,
+        lease_for: timedelta,
+        max_running: int | None,
+    ) -> None:
+        self._clock = clock
+        self._lanes = list(lanes)
+        self._by_queue = {queue_id: lane for lane in lanes for queue_id in lane.registration.queue_ids}
+        self._attempts = attempts
+        self._settler = settler
+        self._waker = waker
+        self._lease_for = lease_for
+        self._max_running = max_running
+        self._execution: Execution
+        self._solitude = Solitude()
+        self._is_closed = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._look_at: datetime | None = None
+        self._seen: dict[Lane, int] = {}
+
+    def use(self, execution: Execution) -> None:
+        """Start attempts in *execution*, which reports to `ended`."""
+        self._execution = execution
+
+    # -- taking in -----------------------------------------------------------------------------------------------------
+
+    def lane_of(self, queue_id: str) -> Lane:
+        """Return the lane that serves *queue_id*."""
+        return self._by_queue[queue_id]
+
+    def appetites(self, now: datetime) -> dict[Lane, int]:
+        """Return the lanes that are worth asking about at *now*, and how many jobs each of them could take in."""
+        if self._solitude.is_wanted or self._is_closed:
+            return {}
+        due = [lane for lane in self._lanes if lane.wakes_at <= now]
+        if self._max_running is None:
+            return {lane: appetite for lane in due if (appetite := lane.appetite())}
+        room = self._max_running - sum(lane.running + len(lane.ahead) for lane in self._lanes)
+        appetites = {}
+        for lane in due:
+            appetite = max(0, min(lane.appetite(), room + lane.ahead_limit))
+            room -= appetite
+            if appetite:
+                appetites[lane] = appetite
+        self._lanes.sort(key=appetites.__contains__)  # who gets something now comes last the next time
+        return appetites
+
+    def take_in(self, jobs: Sequence[JobRecord], *, ends_at: datetime) -> None:
+        """Start claimed *jobs*, let them wait, or give them back."""
+        lanes = {job.queue_id: self._by_queue[job.queue_id] for job in jobs}
+        lapsed = {lanes[job.queue_id] for job in jobs if job.lapses}
+        for lane in lanes.values():
+            lane.be_cautious(has_lapsed=lane in lapsed)
+        for job in _by_urgency(jobs):
+            self._take_in(Attempt(job, lanes[job.queue_id], ends_at))
+        for lane in lanes.values():
+            self._fill(lane)
+        self._start_alone()
+
+    def _take_in(self, attempt: Attempt) -> None:
+        earlier = self._attempts.of(attempt.tracking_id)
+        self._attempts.hold(attempt)
+        if earlier is not None and earlier.phase is Phase.WAITING:
+            self._forget(earlier)
+        still_running = self._execution.run_of(attempt.tracking_id)
+        if still_running is None:
+            self._place(attempt)
+        else:  # never two runs at a time: the new one starts when the old one has ended (E13)
+            still_running.ask_to_stop(StopReason.LEASE_LOST)
+            still_running.successor = attempt
+
+    def _place(self, attempt: Attempt) -> None:
+        """Decide where a claimed job goes; `_fill` starts what waits."""
+        lapses = attempt.job.lapses
+        if self._is_closed:
+            self._release(attempt)
+        elif lapses > LAST_CHANCE:
+            attempt.phase, attempt.outcome = Phase.ENDED, died_too_often(attempt.job, at=self._clock.now())
+            self._settler.settle(attempt)
+        elif self._solitude.is_wanted:  # waiting beside it would share its fate
+            self._release(attempt)
+        elif lapses == LAST_CHANCE:
+            self._place_alone(attempt)
+        elif lapses == 0:
+            attempt.lane.ahead.append(attempt)
+        elif self._may_start(attempt.lane):
+            self._start(attempt)
+        else:
+            self._release(attempt)
+
+    def _place_alone(self, attempt: Attempt) -> None:
+        """Run a job that has twice outlived its worker with nothing beside it, so that only the killer is condemned."""
+        self.give_back()
+        self._solitude.want(attempt, until=self._clock.now() + self._lease_for)
+
+    # -- starting ------------------------------------------------------------------------------------------------------
+
+    def _may_start(self, lane: Lane) -> bool:
+        if lane.running >= lane.options.max_concurrency or self._solitude.is_wanted:
+            return False
+        return self._max_running is None or len(self._execution.running) < self._max_running
+
+    def _fill(self, lane: Lane) -> None:
+        """Start what waits in *lane*, and under a limit over all lanes in the others as well."""
+        while lane.ahead and self._may_start(lane):
+            self._start(lane.ahead.popleft())
+        if self._max_running is not None:
+            for other in self._lanes:
+                while other.ahead and self._may_start(other):
+                    self._start(other.ahead.popleft())
+
+    def _start(self, attempt: Attempt) -> None:
+        self._idle.clear()
+        attempt.lane.started += 1
+        self._execution.start(attempt)
+
+    def ended(self, attempt: Attempt) -> None:
+        """Take note that a handler has ended: settle its outcome, if any, and fill its slot."""
+        lane = attempt.lane
+        lane.running -= 1
+        attempt.phase = Phase.ENDED
+        if attempt.outcome is None:
+            self._attempts.drop(attempt)
+        else:
+            self._settler.settle(attempt)
+        if self._solitude.is_wanted:
+            self._solitude.ended(attempt)
+        successor = attempt.successor
+        if successor is not None and successor.phase is Phase.WAITING:
+            self._place(successor)
+        if lane.ahead or self._max_running is not None:
+            self._fill(lane)
+        if not self._execution.running:
+            self._fall_idle()
+        elif self._max_running is not None:
+            self._waker.stir()
+        elif lane.appetite():
+            self._waker.freed(lane)
+
+    def _fall_idle(self) -> None:
+        """Nothing runs any more: start what waits to be alone, or let claiming go on."""
+        self._idle.set()
+        self._start_alone()
+        self._waker.stir()
+
+    def settled(self) -> None:
+        """Take note that outcomes were answered: a job may have waited for that to be alone."""
+        self._start_alone()
+
+    def _start_alone(self) -> None:
+        """Start what waits to be alone, once this worker runs and holds nothing else: that would share its fate."""
+        if self._solitude.deadline is None or self._execution.running or len(self._attempts) > 1:
+            return
+        alone = self._solitude.take()
+        if alone is not None:
+            self._start(alone)
+
+    # -- letting go ----------------------------------------------------------------------------------------------------
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When `tend` wants to be called again; None: not before something changes."""
+        known = [at for at in (self._solitude.deadline, self._look_at) if at is not None]
+        return min(known, default=None)
+
+    def tend(self, now: datetime) -> None:
+        """Give back what has waited too long by *now*, for solitude or for a slot."""
+        if self._solitude.deadline is not None and self._solitude.deadline <= now:
+            self.give_back()
+        if self._look_at is not None and now < self._look_at:
+            return
+        for lane, started in self._seen.items():
+            if lane.ahead and lane.started == started:
+                lane.stall()
+                self._give_back_ahead(lane)
+        self._seen = {lane: lane.started for lane in self._lanes if lane.ahead}
+        self._look_at = now + PATIENCE if self._seen else None
+
+    def give_back(self) -> None:
+        """Release every job that is claimed but not started."""
+        for lane in self._lanes:
+            self._give_back_ahead(lane)
+        alone = self._solitude.give_up(rest_until=self._clock.now() + self._lease_for)
+        if alone is not None:
+            self._release(alone)
+            self._waker.stir()
+
+    def close(self) -> None:
+        """Start nothing more, and give back what has not started (E5)."""
+        self._is_closed = True
+        self.give_back()
+
+    async def wait_until_idle(self, timeout: timedelta) -> None:
+        """Wait until no handler runs any more, at most *timeout*."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), timeout.total_seconds())
+
+    def lose(self, attempt: Attempt, reason: StopReason) -> None:
+        """Stop or forget *attempt*: its lease no longer stands. One that has ended is left to the settler."""
+        match attempt.phase:
+            case Phase.WAITING:
+                self._forget(attempt)
+                self._attempts.drop(attempt)
+            case Phase.RUNNING:
+                attempt.ask_to_stop(reason)
+                self._attempts.drop(attempt)
+            case Phase.ENDED:
+                pass
+
+    def endanger(self, attempt: Attempt) -> None:
+        """Stop or give back *attempt*: its lease ends soon and can't be renewed (E6)."""
+        match attempt.phase:
+            case Phase.WAITING:
+                self._forget(attempt)
+                self._release(attempt)
+            case Phase.RUNNING:
+                attempt.ask_to_stop(StopReason.LEASE_ENDING)
+            case Phase.ENDED:
+                pass
+
+    def _give_back_ahead(self, lane: Lane) -> None:
+        waiting = list(lane.ahead)
+        lane.ahead.clear()
+        for attempt in waiting:
+            self._release(attempt)
+
+    def _forget(self, attempt: Attempt) -> None:
+        """Take *attempt* out of where it waits: for a slot, for solitude, or for its predecessor's end."""
+        with suppress(ValueError):
+            attempt.lane.ahead.remove(attempt)
+        self._solitude.discard(attempt)
+        attempt.phase = Phase.ENDED
+        self._waker.stir()
+
+    def _release(self, attempt: Attempt) -> None:
+        attempt.phase, attempt.outcome = Phase.ENDED, Release()
+        self._settler.settle(attempt)
+
+
+def _by_urgency(jobs: Sequence[JobRecord]) -> Iterable[JobRecord]:
+    """
+    Return *jobs* in the order to start them in: those whose worker died first, then by priority.
+
+    Inside a priority the storage's order stands. Most claims need no sorting, and looking is cheaper.
+    """
+    first = jobs[0].priority
+    if any(job.lapses or job.priority != first for job in jobs):
+        return sorted(jobs, key=lambda job: (-job.lapses, -job.priority))
+    return jobs
