@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
@@ -222,7 +221,7 @@ def test_a_cancelled_async_handler_gets_a_cancelled_error(jobs: JobQueues) -> No
             assert await tracker.cancel_job(tracking_id) is Cancellation.CANCELLED
             with pytest.raises(JobCancelledError):
                 await tracker.wait_for_result(tracking_id)
-            await until(lambda: _some(reasons))
+            await until(lambda: reasons)
             job = await tracker.get_job(tracking_id)
         assert job is not None
         assert (job.status, job.errors) == (JobStatus.CANCELLED, ())
@@ -274,7 +273,7 @@ def test_a_cancelled_sync_handler_sees_its_token(jobs: JobQueues) -> None:
             tracker, tracking_id = jobs.tracker(Work), await jobs.queue_job(Work())
             await asyncio.to_thread(started.wait)
             await tracker.cancel_job(tracking_id)
-            await until(lambda: _some(seen))
+            await until(lambda: seen)
             job = await tracker.get_job(tracking_id)
         assert job is not None
         assert job.status is JobStatus.CANCELLED
@@ -323,7 +322,3 @@ def test_a_job_that_expires_before_its_start_never_runs(jobs: JobQueues) -> None
                     await jobs.tracker(Work).wait_for_result(tracking_id)
 
     play(main)
-
-
-async def _some(found: Sequence[object]) -> bool:
-    return bool(found)

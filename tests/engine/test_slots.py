@@ -70,7 +70,7 @@ def test_a_freed_slot_is_refilled_without_waiting_for_the_rest(jobs: JobQueues) 
     async def main() -> None:
         async with jobs.worker():
             await jobs.queue_jobs([Wait(number) for number in range(10)])
-            await until(lambda: _at_least(done, 9))
+            await until(lambda: len(done) >= 9)
             gate.set()
         assert sorted(done) == list(range(10))
 
@@ -162,7 +162,7 @@ def test_higher_priority_starts_first(jobs: JobQueues) -> None:
             await jobs.queue_job(Wait(6), priority=-5)
             await jobs.queue_jobs([Wait(1), Wait(2)], priority=9)
             async with jobs.worker():
-                await until(lambda: _at_least(order, 6))
+                await until(lambda: len(order) >= 6)
 
     play(main)
     assert order == [1, 2, 3, 4, 5, 6]
@@ -187,7 +187,3 @@ def test_a_worker_never_claims_from_a_queue_without_a_handler(jobs: JobQueues) -
             assert (job.status, job.fence) == (JobStatus.PENDING, 0)
 
     play(main)
-
-
-async def _at_least(found: list[int], count: int) -> bool:
-    return len(found) >= count

@@ -1,0 +1,220 @@
+"""The default codec: exact or refused, with the path to the fault."""
+
+import enum
+import math
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
+
+import pytest
+from attrs import frozen
+from cattrs import Converter
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pannier import Command, JobQueues, JobResult, hookimpl
+from pannier.codec import ConverterCodec
+from pannier.errors import DecodingError, EncodingError
+from pannier.records import Json, Payload
+
+CODEC = ConverterCodec()
+
+
+class Colour(enum.Enum):
+    """A choice."""
+
+    RED = "red"
+
+
+@frozen
+class Point:
+    """A nested value."""
+
+    x: int
+    y: float = 0.0
+
+
+@frozen
+class Point3(Point):
+    """Has one field more."""
+
+    z: int = 0
+
+
+@frozen
+class Everything(Command[None]):
+    """One field of each kind."""
+
+    text: str
+    number: int
+    ratio: float
+    flag: bool
+    maybe: int | None
+    either: int | str
+    colour: Colour
+    at: datetime
+    day: date
+    span: timedelta
+    price: Decimal
+    key: UUID
+    blob: bytes
+    point: Point
+    points: list[Point]
+    pair: tuple[int, str]
+    many: tuple[int, ...]
+    names: frozenset[str]
+    table: dict[str, Point]
+
+
+EVERYTHING = Everything(
+    text="ä\0𝄞",
+    number=2**64,
+    ratio=0.1,
+    flag=True,
+    maybe=None,
+    either="1",
+    colour=Colour.RED,
+    at=datetime(2024, 2, 29, 12, 0, 0, 1, tzinfo=UTC),
+    day=date(2024, 2, 29),
+    span=timedelta(days=-1, microseconds=1),
+    price=Decimal("1.10"),
+    key=UUID(int=5),
+    blob=bytes(range(256)),
+    point=Point(1, 0.5),
+    points=[Point(2)],
+    pair=(1, "a"),
+    many=(1, 2, 3),
+    names=frozenset({"a", "b"}),
+    table={"": Point(3)},
+)
+
+
+def test_everything_comes_back_as_it_was() -> None:
+    """The standard library's types as well as nested classes."""
+    assert CODEC.decode(CODEC.encode(EVERYTHING, Everything), Everything) == EVERYTHING
+
+
+@given(st.text(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.decimals(allow_nan=False))
+def test_scalars_come_back_as_they_were(text: str, number: int, ratio: float, price: Decimal) -> None:
+    """Exactly, or not at all."""
+    for value, declared in ((text, str), (number, int), (ratio, float), (price, Decimal)):
+        assert CODEC.decode(CODEC.encode(value, declared), declared) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "declared"),
+    [
+        (1, str),
+        (True, int),
+        (1, bool),
+        (1, float),
+        (None, str),
+        ("1", int | None),
+        ([1, "2"], list[int]),
+        ((1, 2), list[int]),
+        ({"a": "b"}, dict[str, int]),
+        (Point3(1), Point),
+        ([Point3(1)], list[Point]),
+        (Point("1"), Point),  # type: ignore[arg-type]  # the fault that the test is about
+        (math.nan, float),
+        (math.inf, float),
+        (object(), int | str),
+    ],
+)
+def test_what_would_not_come_back_as_it_was_is_not_written(value: object, declared: object) -> None:
+    """A wrong type, a subclass with further fields, what JSON can't hold."""
+    with pytest.raises(EncodingError):
+        CODEC.encode(value, declared)
+
+
+@pytest.mark.parametrize(
+    ("data", "path"),
+    [
+        ({"x": "1"}, r"expected int @ Point\.x"),
+        ({"x": 1, "y": "2"}, r"expected float @ Point\.y"),
+        ({}, r"required field missing @ Point\.x"),
+        ([], "Point"),
+        (None, "Point"),
+        ("text", "Point"),
+    ],
+)
+def test_a_bad_payload_is_refused_with_the_path_to_the_fault(data: Json, path: str) -> None:
+    """So that a person sees what to mend."""
+    with pytest.raises(DecodingError, match=path):
+        CODEC.decode(Payload(data), Point)
+
+
+@pytest.mark.parametrize("data", [True, 1.5, "1", None, [1]])
+def test_nothing_is_bent_into_a_number(data: Json) -> None:
+    """An int is an int."""
+    with pytest.raises(DecodingError):
+        CODEC.decode(Payload(data), int)
+
+
+def test_a_field_of_a_newer_program_is_ignored() -> None:
+    """An old worker goes on beside a new one that queues more fields."""
+    assert CODEC.decode(Payload({"x": 1, "y": 0.5, "new": True}), Point) == Point(1, 0.5)
+
+
+def test_another_encoding_is_refused_by_name() -> None:
+    """What another codec wrote is left to that one."""
+    with pytest.raises(DecodingError, match=r"'json\+zstd'"):
+        CODEC.decode(Payload(b"", "json+zstd"), Point)
+
+
+def test_a_payload_that_is_nested_deeply_is_exact_or_refused() -> None:
+    """No recursion error reaches the worker."""
+    data: Json = 1
+    for _ in range(5_000):
+        data = [data]
+    with pytest.raises(DecodingError):
+        CODEC.decode(Payload(data), Point)
+
+
+def test_a_job_result_comes_back_as_it_was() -> None:
+    """Also with its parameter."""
+    result = JobResult(total_steps=3, current_step=1, current_status="x", result=7)
+    assert CODEC.decode(CODEC.encode(result, JobResult[int]), JobResult[int]) == result
+
+
+@frozen
+class Money:
+    """A user's own type."""
+
+    cents: int
+    currency: str
+
+
+@frozen
+class Pay(Command[Money]):
+    """A command that holds it, directly, in a list and in a union."""
+
+    amount: Money
+    parts: list[Money]
+    tip: Money | None = None
+
+
+class MoneyPlugin:
+    """Teaches the converter to write money as a person reads it."""
+
+    @hookimpl
+    def pannier_configure_converter(self, converter: Converter) -> None:
+        converter.register_unstructure_hook(Money, lambda money: f"{money.cents} {money.currency}")
+        converter.register_structure_hook(Money, lambda text, _: _read_money(text))
+
+
+def _read_money(text: str) -> Money:
+    cents, currency = text.split(" ")
+    return Money(int(cents), currency)
+
+
+def test_a_plugin_teaches_the_converter_a_users_own_type() -> None:
+    """Wherever it stands, in commands and in results."""
+    jobs = JobQueues("memory://", plugins=[MoneyPlugin()])
+    command = Pay(Money(100, "EUR"), [Money(1, "CHF")], None)
+
+    payload = jobs.codec.encode(command, Pay)
+
+    assert payload.data == {"amount": "100 EUR", "parts": ["1 CHF"], "tip": None}
+    assert jobs.codec.decode(payload, Pay) == command
+    assert jobs.codec.decode(jobs.codec.encode(Money(5, "EUR"), Money), Money) == Money(5, "EUR")
