@@ -323,11 +323,6 @@ class HandlerRegistry:
         self._by_queue.update(dict.fromkeys(new.queue_ids, new))
 
 
-def build(handler: type[T], /) -> T:
-    """Build a class handler without arguments. The default resolver adds trackers to this; see `JobQueues`."""
-    return handler()
-
-
 def _registration(
     command: type[Command[object]],
     *,

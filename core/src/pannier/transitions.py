@@ -88,7 +88,7 @@ def lease_end(now: datetime, lease_for: timedelta) -> datetime:
     try:
         return now + lease_for
     except OverflowError:
-        raise ValueError(f"lease_for {lease_for} from {now.isoformat()} reaches past the year 9999") from None
+        raise ValueError(f"lease_for {lease_for} from {now.isoformat()} ends after the year 9999") from None
 
 
 def claim(job: JobRecord, *, worker_id: str, now: datetime, lease_for: timedelta) -> JobRecord:
@@ -156,6 +156,17 @@ def expire(job: JobRecord, *, now: datetime) -> JobRecord:
     return _changed(job, {"status": JobStatus.EXPIRED, "finished_at": now})
 
 
+def check_requeue(*, now: datetime, expire_on: datetime | None) -> None:
+    """
+    Refuse a requeue at *now* that could never be claimed.
+
+    Raises:
+        ValueError: *expire_on* is not after *now*.
+    """
+    if expire_on is not None and expire_on <= now:
+        raise ValueError(f"expire_on ({expire_on.isoformat()}) must lie after now ({now.isoformat()})")
+
+
 def requeue(job: JobRecord, *, now: datetime, expire_on: datetime | None) -> tuple[Requeue, JobRecord]:
     """
     Make a complete *job* that did not succeed PENDING again, under a new fence (R78).
@@ -163,8 +174,7 @@ def requeue(job: JobRecord, *, now: datetime, expire_on: datetime | None) -> tup
     Raises:
         ValueError: *expire_on* is not after *now*, so that the job could never be claimed.
     """
-    if expire_on is not None and expire_on <= now:
-        raise ValueError(f"expire_on ({expire_on.isoformat()}) must lie after now ({now.isoformat()})")
+    check_requeue(now=now, expire_on=expire_on)
     if not job.is_complete:
         return Requeue.NOT_COMPLETE, job
     if job.status is JobStatus.SUCCEEDED:

@@ -2,11 +2,15 @@
 
 from collections.abc import Collection, Mapping
 from datetime import timedelta
+from enum import StrEnum
+from typing import TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from attrs import field, frozen
 
 from pannier.errors import ConfigurationError
+
+T = TypeVar("T", bound=StrEnum)
 
 
 @frozen
@@ -77,6 +81,20 @@ class StorageUrl:
         if duration <= timedelta(0):
             raise ConfigurationError(f"{option} in {self} must be more than 0 seconds, not {text!r}")
         return duration
+
+    def choice(self, option: str, *, default: T) -> T:
+        """
+        Return which of the choices of *default*'s enum *option* names, or *default*.
+
+        Raises:
+            ConfigurationError: It names none of them.
+        """
+        text = self.options.get(option, default.value)
+        try:
+            return type(default)(text)
+        except ValueError:
+            choices = ", ".join(choice.value for choice in type(default))
+            raise ConfigurationError(f"{option} in {self} must be one of {choices}, not {text!r}") from None
 
     def __str__(self) -> str:
         """

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Final, NamedTuple, TypeAlias, TypedDict, cast
+from typing import Final, NamedTuple, TypeAlias, cast
 from uuid import UUID
 
 from pannier import jsontext
 from pannier.errors import UnstorableError
-from pannier.records import JobError, JobRecord, JobStatus, Payload, StoredResult
+from pannier.errortext import load_errors
+from pannier.records import JobRecord, JobStatus, Payload, StoredResult
 
 Row: TypeAlias = Iterable[object]
 
@@ -135,19 +136,6 @@ def from_metadata(metadata: Mapping[str, str], tracking_id: UUID | None) -> str:
     return jsontext.dump(dict(metadata))
 
 
-def from_error(error: JobError) -> str:
-    """Return *error* as JSON text. Its texts were made storable by core."""
-    return jsontext.dump(
-        {
-            "attempt": error.attempt,
-            "at": error.at.isoformat(),
-            "kind": error.kind,
-            "message": error.message,
-            "traceback": error.traceback,
-        }
-    )
-
-
 def check_text(text: str, name: str, tracking_id: UUID | None) -> None:
     """
     Refuse what text of PostgreSQL can't hold: NUL, and lone surrogates.
@@ -199,7 +187,7 @@ def to_job(row: Row) -> JobRecord:
         worker_id=worker_id,
         progress=None if progress_encoding is None else _payload(progress, progress_bytes, progress_encoding),
         result=None if result_encoding is None else _payload(result, result_bytes, result_encoding),
-        errors=() if errors is None else to_errors(errors),
+        errors=() if errors is None else load_errors(errors),
         finished_at=finished_at,
     )
 
@@ -227,7 +215,7 @@ def to_claimed_job(row: Row, *, worker_id: str, lease_end: datetime) -> JobRecor
         fence=fence,
         worker_id=worker_id,
         progress=None if progress_encoding is None else _payload(progress, progress_bytes, progress_encoding),
-        errors=() if errors is None else to_errors(errors),
+        errors=() if errors is None else load_errors(errors),
     )
 
 
@@ -240,30 +228,7 @@ def to_result(row: Row) -> StoredResult:
         status=_STATUSES[status],
         progress=None if progress_encoding is None else _payload(progress, progress_bytes, progress_encoding),
         result=None if result_encoding is None else _payload(result, result_bytes, result_encoding),
-        errors=() if errors is None else to_errors(errors),
-    )
-
-
-class _StoredError(TypedDict):
-    attempt: int
-    at: str
-    kind: str
-    message: str
-    traceback: str
-
-
-def to_errors(text: str) -> tuple[JobError, ...]:
-    """Return the errors that *text* holds. Raises as `to_job`."""
-    stored = cast("list[_StoredError]", jsontext.load(text))
-    return tuple(
-        JobError(
-            attempt=error["attempt"],
-            at=datetime.fromisoformat(error["at"]),
-            kind=error["kind"],
-            message=error["message"],
-            traceback=error["traceback"],
-        )
-        for error in stored
+        errors=() if errors is None else load_errors(errors),
     )
 
 

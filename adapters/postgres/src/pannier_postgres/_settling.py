@@ -9,9 +9,10 @@ from uuid import UUID
 from asyncpg import Record
 from attrs import define, field
 
+from pannier.errortext import dump_error
 from pannier.records import Failed, JobStatus, Lease, Payload, Release, Retry, Settlement, Succeeded
 from pannier_postgres._connection import AnyConnection, Connection, transaction
-from pannier_postgres._rows import from_error, from_payload
+from pannier_postgres._rows import from_payload
 
 FENCES: Final = range(1, 2**63)
 """The fences that a column can hold; a lease with another never was."""
@@ -61,9 +62,9 @@ class Batch:
                 columns = (None, None, None) if result is None else from_payload(result, lease.tracking_id)
                 self.succeeded.append((lease.tracking_id, lease.fence, *columns))
             case Retry(at=at, error=error):
-                self.retried.append((lease.tracking_id, lease.fence, from_error(error), at))
+                self.retried.append((lease.tracking_id, lease.fence, dump_error(error), at))
             case Failed(error=error):
-                self.failed.append((lease.tracking_id, lease.fence, from_error(error)))
+                self.failed.append((lease.tracking_id, lease.fence, dump_error(error)))
             case Release():
                 self.released.append((lease.tracking_id, lease.fence))
             case _:

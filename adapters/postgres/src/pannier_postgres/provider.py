@@ -10,6 +10,7 @@ from uuid import UUID
 
 from attrs import evolve
 
+from pannier import transitions
 from pannier.checks import require, require_int, require_positive
 from pannier.errors import LeaseLostError, NotSupportedError, StorageClosedError
 from pannier.instants import utc
@@ -128,7 +129,7 @@ class PostgresStorage:
     async def claim_jobs(self, claim: Claim) -> Claimed:
         """Lease due jobs."""
         _claiming.check_claim(claim)
-        lease_end = _later(claim.now, claim.lease_for, "lease_for")
+        lease_end = transitions.lease_end(claim.now, claim.lease_for)
         batches = [batch for settling in self._checked.settling for batch in settling]
         rows = await self._run(
             lambda connection: _claiming.claim_jobs(
@@ -147,7 +148,8 @@ class PostgresStorage:
     async def renew_leases(self, leases: Collection[Lease], *, now: datetime, lease_for: timedelta) -> frozenset[Lease]:
         """Move the ends of leases; return those that no longer stand."""
         leases = _all(leases, Lease, "leases")
-        end = _later(utc(now, "now"), lease_for, "lease_for")
+        require_positive(lease_for, "lease_for")
+        end = transitions.lease_end(utc(now, "now"), lease_for)
         return await self._run(lambda connection: _settling.renew(connection, self._sql, leases, end))
 
     async def settle_jobs(self, settlements: Sequence[Settlement], *, now: datetime) -> frozenset[Lease]:
@@ -210,8 +212,7 @@ class PostgresStorage:
         require(tracking_id, UUID, "tracking_id")
         at = utc(now, "now")
         expiry = None if expire_on is None else utc(expire_on, "expire_on")
-        if expiry is not None and expiry <= at:
-            raise ValueError(f"expire_on ({expiry.isoformat()}) must lie after now ({at.isoformat()})")
+        transitions.check_requeue(now=at, expire_on=expiry)
         return await self._run(
             lambda connection: _ending.requeue(connection, self._sql, tracking_id, now=at, expire_on=expiry)
         )
@@ -285,11 +286,3 @@ def _all(values: Iterable[T], kind: type[T], name: str) -> tuple[T, ...]:
     for value in copied:
         require(value, kind, name)
     return copied
-
-
-def _later(now: datetime, duration: timedelta, name: str) -> datetime:
-    require_positive(duration, name)
-    try:
-        return now + duration
-    except OverflowError:
-        raise ValueError(f"{name} {duration} from {now.isoformat()} ends after the year 9999") from None

@@ -4,15 +4,13 @@ import math
 from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
-from typing import Final, TypeVar
+from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 from attrs import field, frozen
 
 from pannier.errors import ConfigurationError
 from pannier.urls import StorageUrl
-
-T = TypeVar("T", bound=StrEnum)
 
 OPTIONS: Final[Mapping[str, str]] = {
     "schema": "the schema that holds the jobs: the namespace (default pannier)",
@@ -114,8 +112,8 @@ def settings_of(url: StorageUrl) -> Settings:
     except ValueError:  # whose text may hold a part of the password
         raise ConfigurationError(f"{url} can't be read; percent-encode what is special in it") from None
     url.check_options((*OPTIONS, *DRIVER_OPTIONS))
-    pooler = _choice(url, "pooler", Pooler.NONE)
-    notify = _choice(url, "notify", Notify.ON if pooler is Pooler.NONE else Notify.SEND)
+    pooler = url.choice("pooler", default=Pooler.NONE)
+    notify = url.choice("notify", default=Notify.ON if pooler is Pooler.NONE else Notify.SEND)
     if pooler is Pooler.TRANSACTION and notify is Notify.ON:
         raise ConfigurationError(
             f"{url} asks a transaction pooler for LISTEN, which needs a session; write notify=send, "
@@ -161,12 +159,3 @@ def _seconds(url: StorageUrl, option: str, *, default: float) -> timedelta:
     if not 0.001 <= seconds <= 86_400:
         raise ConfigurationError(f"{option} in {url} must be a number of seconds up to a day, not {text!r}")
     return timedelta(seconds=seconds)
-
-
-def _choice(url: StorageUrl, option: str, default: T) -> T:
-    text = url.options.get(option, default.value)
-    try:
-        return type(default)(text)
-    except ValueError:
-        choices = ", ".join(choice.value for choice in type(default))
-        raise ConfigurationError(f"{option} in {url} must be one of {choices}, not {text!r}") from None

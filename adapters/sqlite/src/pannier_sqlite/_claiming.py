@@ -12,6 +12,7 @@ from attrs import define, field, frozen
 from pannier.checks import require
 from pannier.instants import MICROSECOND, from_microseconds, to_microseconds
 from pannier.records import Claim, Claimed, Demand, JobRecord, Lease, Unreadable
+from pannier.transitions import lease_end
 from pannier_sqlite import _rows
 from pannier_sqlite._statements import statement
 from pannier_sqlite._thread import Work
@@ -53,11 +54,11 @@ def claim_jobs(claim: Claim) -> Work[Taken]:
     for demand in claim.demands:
         for queue_id in demand.queue_ids:
             _rows.check_text(queue_id, "queue_id", None)
-    now, lease_end = to_microseconds(claim.now), _rows.lease_end(claim.now, claim.lease_for)
+    now, end = to_microseconds(claim.now), to_microseconds(lease_end(claim.now, claim.lease_for))
 
     def take(connection: sqlite3.Connection) -> Taken:
         try:
-            return _Claiming(connection, claim.worker_id, now, lease_end).take_all(claim.demands)
+            return _Claiming(connection, claim.worker_id, now, end).take_all(claim.demands)
         except sqlite3.OperationalError as error:
             if hasattr(error, "sqlite_errorcode"):
                 raise
@@ -65,7 +66,7 @@ def claim_jobs(claim: Claim) -> Work[Taken]:
         # by a function of ours takes longer, so that it is left to this rare case.
         connection.text_factory = _rows.decode
         try:
-            return _Claiming(connection, claim.worker_id, now, lease_end).take_all(claim.demands)
+            return _Claiming(connection, claim.worker_id, now, end).take_all(claim.demands)
         finally:
             connection.text_factory = str
 

@@ -8,6 +8,7 @@ from uuid import UUID
 from pannier.checks import require
 from pannier.instants import MICROSECOND, to_microseconds
 from pannier.records import Cancellation, JobStatus, Purged, Requeue, StaleJobs
+from pannier.transitions import check_requeue
 from pannier_sqlite import _rows
 from pannier_sqlite._statements import statement
 from pannier_sqlite._thread import Work
@@ -40,8 +41,7 @@ def requeue_job(tracking_id: UUID, now: datetime, expire_on: datetime | None) ->
         ValueError: It would have expired already.
     """
     require(tracking_id, UUID, "tracking_id")
-    if expire_on is not None and expire_on <= now:
-        raise ValueError(f"expire_on ({expire_on.isoformat()}) must lie after now ({now.isoformat()})")
+    check_requeue(now=now, expire_on=expire_on)
     told = {
         "tracking_id": _rows.from_id(tracking_id),
         "now": to_microseconds(now),

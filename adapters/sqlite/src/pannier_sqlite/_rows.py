@@ -1,13 +1,13 @@
 """Rows: the only place that spells columns. From a record to a row, from a row to a record."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Final, TypeAlias, TypedDict, cast, final
+from typing import Final, TypeAlias, cast, final
 from uuid import UUID
 
 from pannier import jsontext
 from pannier.errors import StorageRefusedError, UnstorableError
+from pannier.errortext import load_errors
 from pannier.instants import from_microseconds, to_microseconds
 from pannier.records import JobError, JobRecord, JobStatus, Json, Payload, StoredResult
 
@@ -179,19 +179,6 @@ def to_id(text: str) -> UUID:
     return UUID(int=int(text.replace("-", ""), 16))
 
 
-def lease_end(now: datetime, lease_for: timedelta) -> int:
-    """
-    Return when a lease ends.
-
-    Raises:
-        ValueError: After the year 9999.
-    """
-    try:
-        return to_microseconds(now + lease_for)
-    except OverflowError:
-        raise ValueError(f"a lease of {lease_for} from {now.isoformat()} on ends after the year 9999") from None
-
-
 def from_payload(payload: Payload, tracking_id: UUID) -> tuple[str | bytes, str]:
     """
     Return *payload* as its two columns: JSON text that a person can read, or bytes as they are; and its encoding.
@@ -240,42 +227,9 @@ def _from_metadata(job: JobRecord) -> str:
     return text
 
 
-def from_errors(errors: Sequence[JobError]) -> str:
-    """Return *errors* as JSON text."""
-    stored: Json = [
-        {
-            "attempt": error.attempt,
-            "at": error.at.isoformat(),
-            "kind": error.kind,
-            "message": error.message,
-            "traceback": error.traceback,
-        }
-        for error in errors
-    ]
-    return jsontext.dump(stored)
-
-
-class _StoredError(TypedDict):
-    attempt: int
-    at: str
-    kind: str
-    message: str
-    traceback: str
-
-
 def to_errors(text: str | bytes) -> tuple[JobError, ...]:
     """Return the errors that *text* holds. Raises as `to_job`."""
-    stored = cast("list[_StoredError]", _load(text if isinstance(text, str) else text.decode()))
-    return tuple(
-        JobError(
-            attempt=error["attempt"],
-            at=datetime.fromisoformat(error["at"]),
-            kind=error["kind"],
-            message=error["message"],
-            traceback=error["traceback"],
-        )
-        for error in stored
-    )
+    return load_errors(_checked(text if isinstance(text, str) else text.decode()))
 
 
 def _payload(data: str | bytes, encoding: str) -> Payload:
@@ -283,9 +237,13 @@ def _payload(data: str | bytes, encoding: str) -> Payload:
 
 
 def _load(text: str) -> Json:
+    return jsontext.load(_checked(text))
+
+
+def _checked(text: str) -> str:
     if isinstance(text, Undecodable):
         raise ValueError("it is no UTF-8")  # noqa: TRY004  # the type stands for a fault of the value
-    return jsontext.load(text)
+    return text
 
 
 def _shown(row: Row) -> Row:

@@ -9,9 +9,10 @@ from uuid import UUID
 from attrs import field, frozen
 
 from pannier.checks import require
+from pannier.errortext import dump_errors
 from pannier.instants import to_microseconds
 from pannier.records import Failed, JobError, JobStatus, Lease, Payload, Release, Retry, Settlement, Succeeded
-from pannier.transitions import with_error
+from pannier.transitions import lease_end, with_error
 from pannier_sqlite import _rows
 from pannier_sqlite._rows import MAX_FENCE, Value
 from pannier_sqlite._statements import statement
@@ -55,7 +56,7 @@ def renew_leases(leases: Sequence[Lease], now: datetime, lease_for: timedelta) -
     """Return what moves the ends of *leases*, and returns those that no longer stand."""
     for lease in leases:
         require(lease, Lease, "leases")
-    end = _rows.lease_end(now, lease_for)
+    end = to_microseconds(lease_end(now, lease_for))
     keys = [(end, *_key(lease)) for lease in leases]
 
     def renew(connection: sqlite3.Connection) -> frozenset[Lease]:
@@ -132,7 +133,7 @@ def _fail(connection: sqlite3.Connection, failure: _Failure, at: int) -> int:
     if row is None:
         return 0
     seq, expire_on, stored = row
-    errors = _rows.from_errors(with_error(_readable_errors(stored), failure.error))
+    errors = dump_errors(with_error(_readable_errors(stored), failure.error))
     if failure.retry_at is None or (expire_on is not None and expire_on <= failure.retry_at):
         return connection.execute(statement("settle_failed"), (at, errors, seq)).rowcount
     return connection.execute(statement("settle_retry"), (failure.retry_at, errors, seq)).rowcount

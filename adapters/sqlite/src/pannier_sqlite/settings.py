@@ -4,14 +4,12 @@ from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from attrs import frozen
 
 from pannier.errors import ConfigurationError
 from pannier.urls import StorageUrl
-
-T = TypeVar("T", bound=StrEnum)
 
 OPTIONS: Final[Mapping[str, str]] = {
     "timeout": "seconds to wait for another program that holds the file's lock, then StorageBusyError (default 5)",
@@ -78,27 +76,7 @@ def settings_of(url: StorageUrl) -> Settings:
         raise ConfigurationError(f"{url} names no file; write sqlite:///jobs.db, or memory:// for jobs in memory")
     return Settings(
         path=Path(url.path).absolute(),
-        timeout=_seconds(url, "timeout", default=5.0),
-        synchronous=_choice(url, "synchronous", Synchronous.FULL),
-        watch=_choice(url, "watch", Watch.AUTO),
+        timeout=url.seconds("timeout", default=timedelta(seconds=5)),
+        synchronous=url.choice("synchronous", default=Synchronous.FULL),
+        watch=url.choice("watch", default=Watch.AUTO),
     )
-
-
-def _seconds(url: StorageUrl, option: str, *, default: float) -> timedelta:
-    text = url.options.get(option, str(default))
-    try:
-        seconds = timedelta(seconds=float(text))
-    except (ValueError, OverflowError):
-        raise ConfigurationError(f"{option} in {url} must be a number of seconds, not {text!r}") from None
-    if seconds <= timedelta(0):
-        raise ConfigurationError(f"{option} in {url} must be more than 0, not {text!r}")
-    return seconds
-
-
-def _choice(url: StorageUrl, option: str, default: T) -> T:
-    text = url.options.get(option, default.value)
-    try:
-        return type(default)(text)
-    except ValueError:
-        choices = ", ".join(choice.value for choice in type(default))
-        raise ConfigurationError(f"{option} in {url} must be one of {choices}, not {text!r}") from None
