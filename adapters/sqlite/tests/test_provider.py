@@ -236,6 +236,15 @@ def test_filters_are_exact_for_any_text(runner: asyncio.Runner, storage: "Sqlite
     assert runner.run(storage.claim_jobs(claim_of("a\0b"))).jobs[0].tracking_id == odd.tracking_id
 
 
+@pytest.mark.parametrize("metadata", [{"a\ud83d\ude00": ""}, {"": "\ud83d\ude00"}], ids=ascii)
+def test_metadata_that_json_text_would_alter_is_refused(
+    runner: asyncio.Runner, storage: "SqliteStorage", ids: NewId, metadata: dict[str, str]
+) -> None:
+    """Two lone surrogates in a row would come back as one character (R101)."""
+    with pytest.raises(UnstorableError, match="metadata"):
+        runner.run(storage.store_jobs([new_job(ids(), metadata=metadata)]))
+
+
 @pytest.mark.parametrize("cursor", ["", "x", "-1", "1.0", "²", "9" * 30, 7])
 def test_a_cursor_of_nobody_is_a_value_error(runner: asyncio.Runner, storage: "SqliteStorage", cursor: str) -> None:
     """Only what find_jobs gave out is taken (R99)."""

@@ -5,6 +5,7 @@ The standard library's parser is used on purpose: faster ones turn 2**64 into a 
 """
 
 import json
+from collections.abc import Iterable
 from typing import Final, cast
 
 from pannier.records import Json
@@ -22,7 +23,8 @@ def dump(data: Json) -> str:
     Write *data* as JSON that a person can read; escaped to ASCII only where it holds a lone surrogate.
 
     Raises:
-        ValueError: It nests too deeply, contains itself, or holds an integer of thousands of digits.
+        ValueError: It nests too deeply, contains itself, holds an integer of thousands of digits, or two lone surrogates
+            in a row that JSON takes for one character.
     """
     try:
         text = _READABLE.encode(data)
@@ -30,6 +32,8 @@ def dump(data: Json) -> str:
         raise ValueError(_too_deep()) from None
     if not text.isascii() and not _is_unicode(text):
         text = _ESCAPED.encode(data)
+        if load(text) != data:
+            raise ValueError("it holds two lone surrogates in a row, which JSON text can't tell from one character")
     # Counting brackets is quick and never too low; only a tree that might be too deep is measured.
     if text.count("[") + text.count("{") > MAX_DEPTH and _depth(data) > MAX_DEPTH:
         raise ValueError(_too_deep())
@@ -58,19 +62,21 @@ def _is_unicode(text: str) -> bool:
 
 
 def _depth(data: Json) -> int:
-    """Measure how deeply *data* nests, level by level, without recursion."""
+    """Measure how deeply *data* nests, level by level, without recursion: how many brackets are open at most."""
     depth = 0
-    level: list[object] = [data]
+    level: list[object] = _containers([data])
     while level:
         depth += 1
-        below: list[object] = []
-        for node in level:
-            if isinstance(node, dict):
-                below.extend(node.values())
-            elif isinstance(node, list):
-                below.extend(node)
-        level = below
+        level = [
+            below
+            for node in level
+            for below in _containers(node.values() if isinstance(node, dict) else cast("list[object]", node))
+        ]
     return depth
+
+
+def _containers(nodes: Iterable[object]) -> list[object]:
+    return [node for node in nodes if isinstance(node, dict | list)]
 
 
 def _too_deep() -> str:

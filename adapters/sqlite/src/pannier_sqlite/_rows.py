@@ -222,7 +222,10 @@ def _check_size(data: str | bytes, name: str, tracking_id: UUID | None) -> None:
 
 
 def _from_metadata(job: JobRecord) -> str:
-    text = jsontext.dump(dict(job.metadata))
+    try:
+        text = jsontext.dump(dict(job.metadata))
+    except ValueError as error:
+        raise UnstorableError(job.tracking_id, f"of its metadata, {error}") from error
     _check_size(text, "metadata", job.tracking_id)
     return text
 
