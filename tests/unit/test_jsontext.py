@@ -98,7 +98,7 @@ def test_a_tree_that_holds_itself_is_refused() -> None:
     """It has no end."""
     tree: list[Json] = []
     tree.append(tree)
-    with pytest.raises(ValueError, match="(?i)circular"):
+    with pytest.raises(ValueError, match="Circular"):
         jsontext.dump(tree)
 
 

@@ -23,8 +23,8 @@ def dump(data: Json) -> str:
     Write *data* as JSON that a person can read; escaped to ASCII only where it holds a lone surrogate.
 
     Raises:
-        ValueError: It nests too deeply, contains itself, holds an integer of thousands of digits, or two lone surrogates
-            in a row that JSON takes for one character.
+        ValueError: It nests too deeply, contains itself, or holds an integer of thousands of digits, or two lone
+            surrogates in a row, which JSON takes for one character.
     """
     try:
         text = _READABLE.encode(data)
