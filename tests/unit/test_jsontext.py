@@ -33,9 +33,7 @@ def test_what_is_written_is_read_back_exactly(data: Json) -> None:
     assert repr(jsontext.load(jsontext.dump(data))) == repr(data)
 
 
-@pytest.mark.parametrize(
-    "text", ["\ud83d", "\ude00", "\ude00\ud83d", "\ud83dé\ude00", "é\ud800", "😀\ud800"], ids=ascii
-)
+@pytest.mark.parametrize("text", ["\ud83d", "\udc00\ud83d", "\ud83dé\ude00", "é\ud800", "😀\ud800"], ids=ascii)
 def test_a_lone_surrogate_is_escaped_and_comes_back(text: str) -> None:
     """UTF-8 has no form for it, JSON's escapes have."""
     written = jsontext.dump({text: [text]})
