@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +94,11 @@ class Talk:
         return result
 
     async def stop(self) -> None:
-        """End the process, however it is. Twice is fine."""
+        """End the process by SIGKILL, however it is. Twice is fine."""
         if self._process.returncode is None:
-            self._process.kill()
+            # Process.kill() would look first whether it has ended, and so take its status away from the event loop.
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
             await self._process.wait()
         transport = getattr(self._process, "_transport", None)  # else its pipes are closed by the garbage collector
         if transport is not None:
@@ -143,7 +146,6 @@ class Child:
 
     async def kill(self) -> None:
         """SIGKILL it, and wait until it is gone."""
-        os.kill(self.pid, signal.SIGKILL)
         await self._talk.stop()
 
     def freeze(self) -> None:

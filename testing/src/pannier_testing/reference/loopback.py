@@ -150,7 +150,11 @@ class Connection:
         parts = urlsplit(url.text)
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=LINE_LIMIT)
         connection = cls(reader, writer)
-        await connection.ask({"namespace": url.path, "password": parts.password or "", **greeting})
+        try:
+            await connection.ask({"namespace": url.path, "password": parts.password or "", **greeting})
+        except BaseException:  # a cancellation, too: nobody else knows this connection
+            connection.drop()
+            raise
         return connection
 
     async def ask(self, question: Json) -> Json:

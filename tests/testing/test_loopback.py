@@ -1,0 +1,177 @@
+"""The loopback storage: a server with a password, and a client that survives a broken connection."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from pannier.errors import StorageClosedError, StorageRefusedError, StorageUnavailableError, UnstorableError
+from pannier.records import Cancellation, JobStatus, NoticeKind, Payload, Settlement, Succeeded
+from pannier.urls import StorageUrl
+from pannier_testing.builders import T0, claim_of, full_job, new_id, new_job
+from pannier_testing.proxy import FaultProxy
+from pannier_testing.reference.loopback import LoopbackProvider, LoopbackServer
+from pannier_testing.reference.model import Model
+from pannier_testing.reference.provider import Shelf
+
+ID = new_id(Random(1))
+PASSWORD = "correct-horse"  # noqa: S105  # of a server that lives for one test
+
+
+def make_shelf() -> Shelf:
+    """Return an empty shelf."""
+    return Shelf(Model())
+
+
+@pytest.fixture
+def server() -> Iterator[LoopbackServer]:
+    """A server that asks for a password."""
+    with LoopbackServer(make_shelf, password=PASSWORD) as server:
+        yield server
+
+
+@pytest.fixture
+def proxy(server: LoopbackServer, tmp_path: Path) -> Iterator[FaultProxy]:
+    """A proxy before the server."""
+    with FaultProxy(f"loopback://me:{PASSWORD}@{server.address}/shop?timeout=2", tmp_path) as proxy:
+        yield proxy
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[LoopbackProvider]:
+    """Lend an opened client."""
+    storage = LoopbackProvider(StorageUrl(url))
+    await storage.open()
+    try:
+        yield storage
+    finally:
+        await storage.close()
+
+
+async def test_clients_of_one_namespace_share_the_jobs(server: LoopbackServer) -> None:
+    """What one client stores, another one of the same namespace sees, and one of another namespace does not."""
+    url = f"loopback://me:{PASSWORD}@{server.address}"
+    async with opened(f"{url}/a") as first, opened(f"{url}/a") as second, opened(f"{url}/b") as other:
+        await first.store_jobs([full_job(ID)])
+
+        assert await second.get_job(ID) == full_job(ID)
+        assert await other.get_job(ID) is None
+
+
+async def test_a_wrong_password_is_refused_and_not_told(server: LoopbackServer) -> None:
+    """Who does not know the password gets a clear error, in which no password stands."""
+    with pytest.raises(StorageRefusedError, match="password is wrong") as caught:
+        async with opened(f"loopback://me:guess-work@{server.address}/a"):
+            pass
+
+    assert "guess-work" not in str(caught.value)
+
+
+async def test_a_server_that_is_down_is_told_without_the_password(proxy: FaultProxy) -> None:
+    """A refused connection is StorageUnavailableError, in which no password stands."""
+    proxy.set(refuse=True)
+
+    with pytest.raises(StorageUnavailableError) as caught:
+        async with opened(proxy.url):
+            pass
+
+    assert PASSWORD not in str(caught.value) + repr(caught.value)
+
+
+async def test_a_silent_server_is_told_within_the_timeout(proxy: FaultProxy) -> None:
+    """A call that gets no answer ends after the timeout of the URL."""
+    async with opened(f"{proxy.url.partition('?')[0]}?timeout=0.2") as storage:
+        proxy.set(is_silent=True)
+
+        with pytest.raises(StorageUnavailableError, match=r"within 0\.2 s"):
+            await storage.get_job(ID)
+
+        proxy.heal()
+        assert await storage.get_job(ID) is None
+
+
+async def test_the_repeat_of_a_lost_reply_changes_nothing(proxy: FaultProxy) -> None:
+    """A store and a settlement whose answers are lost were done, and their repeats say so."""
+    job = new_job(ID)
+    async with opened(proxy.url) as storage:
+        proxy.set(reset_after_received=0)
+        with pytest.raises(StorageUnavailableError):
+            await storage.store_jobs([job])
+        proxy.heal()
+        assert await storage.store_jobs([job]) == [ID]
+
+        (claimed,) = (await storage.claim_jobs(claim_of())).jobs
+        done = [Settlement(claimed.lease, Succeeded(Payload("sent")))]
+        proxy.set(reset_after_received=0)
+        with pytest.raises(StorageUnavailableError):
+            await storage.settle_jobs(done, now=T0)
+        proxy.heal()
+
+        assert await storage.settle_jobs(done, now=T0) == frozenset()
+        found = await storage.get_job(ID)
+        assert found is not None
+        assert (found.status, found.result) == (JobStatus.SUCCEEDED, Payload("sent"))
+
+
+async def test_a_request_that_was_cut_short_did_not_happen(proxy: FaultProxy) -> None:
+    """Half a line is no request."""
+    async with opened(proxy.url) as storage:
+        proxy.set(reset_after_sent=20)
+        with pytest.raises(StorageUnavailableError):
+            await storage.store_jobs([new_job(ID)])
+        proxy.heal()
+
+        assert await storage.get_job(ID) is None
+
+
+async def test_an_answer_never_goes_to_another_call(proxy: FaultProxy) -> None:
+    """After a cancelled call the late answer is dropped with its connection."""
+    async with opened(proxy.url) as storage:
+        await storage.store_jobs([new_job(ID)])
+        proxy.set(latency=0.1)
+        call = asyncio.ensure_future(storage.get_job(ID))
+        await asyncio.wait({call}, timeout=0.05)
+        call.cancel()
+        await asyncio.wait({call})
+        proxy.heal()
+
+        assert await storage.cancel_job(ID, now=T0) is Cancellation.CANCELLED
+
+
+async def test_a_listener_is_told_after_a_reconnect_that_it_may_have_missed_something(proxy: FaultProxy) -> None:
+    """QUEUED arrives; after a cut MISSED arrives, and then QUEUED again."""
+    async with opened(proxy.url) as storage, storage.listen(frozenset({"mail"})) as notices:
+        await storage.store_jobs([new_job(ID)])
+        assert (await anext(notices)).kind is NoticeKind.QUEUED
+
+        proxy.cut()
+
+        assert (await anext(notices)).kind is NoticeKind.MISSED
+        with pytest.raises(StorageUnavailableError):
+            await storage.get_job(ID)  # its connection was cut, too
+        await storage.store_jobs([new_job(new_id(Random(2)))])
+        assert (await anext(notices)).kind is NoticeKind.QUEUED
+
+
+async def test_what_is_nested_too_deeply_is_unstorable(server: LoopbackServer) -> None:
+    """The client says what it can't send, and goes on."""
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    async with opened(f"loopback://me:{PASSWORD}@{server.address}/a") as storage:
+        with pytest.raises(UnstorableError, match="nested too deeply"):
+            await storage.store_jobs([new_job(ID, command=deep)])  # type: ignore[arg-type]  # a tree of lists
+
+        assert await storage.get_job(ID) is None
+
+
+async def test_a_closed_client_says_so(server: LoopbackServer) -> None:
+    """After close() a call raises, and closing twice is fine."""
+    async with opened(f"loopback://me:{PASSWORD}@{server.address}/a") as storage:
+        await storage.close()
+
+        with pytest.raises(StorageClosedError):
+            await storage.get_job(ID)
