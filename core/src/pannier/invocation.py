@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
-from threading import Thread
 from typing import TypeAlias, cast
 
 from attrs import frozen
@@ -16,6 +15,7 @@ from pannier.context import JobContext
 from pannier.handlers import ClassHandler, Handler, HandlerKind, Registration, Resolver
 from pannier.middleware import Middleware, wrap
 from pannier.records import Payload
+from pannier.threads import Threads
 
 MakeContext: TypeAlias = Callable[[], JobContext[object]]
 """Makes the context of an execution when somebody wants it: 1.5 us that most handlers don't need to pay."""
@@ -27,9 +27,10 @@ Call: TypeAlias = Callable[[Command[object], MakeContext], Awaitable[object]]
 class Invoker:
     """Prepares handlers to be called inside all middleware."""
 
-    def __init__(self, *, resolver: Resolver, middleware: Sequence[Middleware]) -> None:
+    def __init__(self, *, resolver: Resolver, middleware: Sequence[Middleware], threads: Threads) -> None:
         self._resolver = resolver
         self._middleware = tuple(middleware)
+        self._threads = threads
 
     def prepare(self, handler: Handler) -> Call:
         """Return how to call *handler*. Awaiting a call gives the handler's result, or raises what it raises."""
@@ -53,7 +54,7 @@ class Invoker:
         def in_thread(command: Command[object], make_context: MakeContext) -> Awaitable[object]:
             job = make_context()
             arguments = (command, job) if handler.takes_context else (command,)
-            return _in_thread(partial(resolve(), *arguments), name=f"pannier {job.queue_id}")
+            return _in_thread(self._threads, partial(resolve(), *arguments), name=f"pannier {job.queue_id}")
 
         return in_thread
 
@@ -69,13 +70,8 @@ class _Raised:
     error: BaseException
 
 
-async def _in_thread(call: Callable[[], object], *, name: str) -> object:
-    """
-    Run *call* in a daemon thread of its own, with this task's context variables.
-
-    Not a pool: the interpreter waits for a pool's threads at exit, and a handler that never ends must not keep its
-    process alive (E5). Starting a thread costs about 60 us.
-    """
+async def _in_thread(threads: Threads, call: Callable[[], object], *, name: str) -> object:
+    """Run *call* in a thread of its own, with this task's context variables."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[object] = loop.create_future()
     context = copy_context()
@@ -88,7 +84,7 @@ async def _in_thread(call: Callable[[], object], *, name: str) -> object:
         with suppress(RuntimeError):  # the loop was closed: nobody is left to hear of it
             loop.call_soon_threadsafe(_answer, answer, outcome)
 
-    Thread(target=run, name=name, daemon=True).start()
+    threads.start(run, name=name)
     outcome = await answer
     if isinstance(outcome, _Raised):
         raise outcome.error

@@ -91,7 +91,7 @@ class JobQueues:
             plugins: Plugins besides those that are installed.
             codec: In place of the default codec, which plugins configure.
             resolver: Builds class handlers; by default constructor parameters annotated `JobTracker[C]` are filled in.
-            environment: Time and chance, for tests that control them.
+            environment: Time, chance and threads, for tests that control them.
 
         Raises:
             ConfigurationError: The URL names no installed adapter, a plugin is broken, a handler is registered twice.
@@ -105,11 +105,12 @@ class JobQueues:
         self.defaults = defaults or QueueOptions()
         self.codec = codec or ConverterCodec([self._configure_converter])
         self.observers = Observers(self.plugins)
+        self.environment = environment or Environment()
         self.invoker = Invoker(
             resolver=resolver or TrackerResolver(self),
             middleware=[*chain.from_iterable(self.plugins.hook.pannier_middleware()), *middleware],
+            threads=self.environment.threads,
         )
-        self.environment = environment or Environment()
         self._ids = TrackingIds(self.environment.wall, self.environment.random)
         self._session: Session | None = None
         self._users = 0

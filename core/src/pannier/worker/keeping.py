@@ -8,10 +8,10 @@ lease (E6); or on the worker's loop, where the storage can't be opened twice.
 import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from threading import Thread
 
 from pannier.records import Lease
 from pannier.storage import JobStorageProvider
+from pannier.threads import Threads
 from pannier.worker.keeper import Keeper
 
 
@@ -37,10 +37,15 @@ class ThreadKeeping:
     """Runs the keeper on a loop in a thread of its own, with its own storage."""
 
     def __init__(
-        self, create_storage: Callable[[], JobStorageProvider], make_keeper: Callable[[JobStorageProvider], Keeper]
+        self,
+        *,
+        create_storage: Callable[[], JobStorageProvider],
+        make_keeper: Callable[[JobStorageProvider], Keeper],
+        threads: Threads,
     ) -> None:
         self._create_storage = create_storage
         self._make_keeper = make_keeper
+        self._threads = threads
         self._worker_loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[None] = self._worker_loop.create_future()
         self._ended: asyncio.Future[None] = self._worker_loop.create_future()
@@ -56,7 +61,7 @@ class ThreadKeeping:
         Raises:
             StorageError: It could not be opened.
         """
-        Thread(target=self._run_thread, name="pannier leases", daemon=True).start()
+        self._threads.start_loop(self._keep, name="pannier leases", ended=self._tell_worker)
         try:
             await asyncio.shield(self._ready)
         except asyncio.CancelledError:
@@ -86,17 +91,6 @@ class ThreadKeeping:
 
     # -- in the thread -------------------------------------------------------------------------------------------------
 
-    def _run_thread(self) -> None:
-        fault: BaseException | None = None
-        try:
-            asyncio.run(self._keep())
-        except asyncio.CancelledError:
-            pass
-        except BaseException as error:  # handed to the worker
-            fault = error
-        with suppress(RuntimeError):  # the worker's loop was closed
-            self._worker_loop.call_soon_threadsafe(self._tell_end, fault)
-
     async def _keep(self) -> None:
         self._task, self._loop = asyncio.current_task(), asyncio.get_running_loop()
         if self._is_stopping:
@@ -109,6 +103,10 @@ class ThreadKeeping:
             await self._keeper.run()
         finally:
             await storage.close()
+
+    def _tell_worker(self, fault: BaseException | None) -> None:
+        with suppress(RuntimeError):  # the worker's loop was closed
+            self._worker_loop.call_soon_threadsafe(self._tell_end, fault)
 
     # -- on the worker's loop ------------------------------------------------------------------------------------------
 

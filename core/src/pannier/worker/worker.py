@@ -177,7 +177,11 @@ class Worker:
         """
         create_another = self._jobs.create_another_storage
         if self._storage.capabilities.shared and create_another is not None:
-            return ThreadKeeping(create_another, self._make_keeper)
+            return ThreadKeeping(
+                create_storage=create_another,
+                make_keeper=self._make_keeper,
+                threads=self._jobs.environment.threads,
+            )
         return LoopKeeping(self._make_keeper(self._storage))
 
     def _make_keeper(self, storage: JobStorageProvider) -> Keeper:
