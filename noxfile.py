@@ -109,9 +109,16 @@ def conformance(session: nox.Session, storage: str) -> None:
 
 @nox.session
 def saboteurs(session: nox.Session) -> None:
-    """See the conformance suite catch every storage that is wrong on purpose, and pass every one that is right."""
+    """
+    See the conformance suite catch every storage that is wrong on purpose, and pass every one that is right.
+
+    `nox -s saboteurs -- --matrix` holds each to all rules, not only to the one that it breaks.
+    """
     install(session, "test")
-    session.run("pytest", "tests/saboteurs", *session.posargs)
+    if "--matrix" in session.posargs:
+        session.run("python", "-m", "pannier_testing.saboteurs", *session.posargs)
+    else:
+        session.run("pytest", "tests/saboteurs", *session.posargs)
 
 
 @nox.session

@@ -45,6 +45,7 @@ class Outcome:
         test: The test's name.
         status: How it ended.
         message: Why, unless it passed: for people, complete.
+        assertion: What was promised, where the rule's own assertion failed.
         assertions: How many assertions were reached.
         seconds: How long it took.
         sizes: The sizes that were chosen, by what they count.
@@ -54,6 +55,7 @@ class Outcome:
     test: str
     status: Status
     message: str = ""
+    assertion: str = ""
     assertions: int = 0
     seconds: float = 0.0
     sizes: dict[str, int] = Factory(dict)
@@ -128,13 +130,14 @@ def run_test(test: RuleTest, subject: Subject, measured: Measured, settings: Set
             seed=settings.seed,
             values=settings.values,
         )
-        status, message = _run(test, trial, settings)
+        status, message, assertion = _run(test, trial, settings)
         if status in (Status.FAILED, Status.ERROR):
             message = _worded(test, subject, settings, message)
         return _outcome(
             test,
             status,
             message,
+            assertion=assertion,
             assertions=trial.check.count,
             seconds=time.perf_counter() - began,
             sizes=trial.sizes,
@@ -143,24 +146,24 @@ def run_test(test: RuleTest, subject: Subject, measured: Measured, settings: Set
         place.remove()
 
 
-def _run(test: RuleTest, trial: Trial, settings: Settings) -> tuple[Status, str]:
+def _run(test: RuleTest, trial: Trial, settings: Settings) -> tuple[Status, str, str]:
     deadline = test.deadline * settings.patience
     with asyncio.Runner() as runner:
         try:
             runner.run(_tried(test, trial, deadline))
         except RuleBrokenError as broken:
-            return Status.FAILED, "\n".join([str(broken), *getattr(broken, "__notes__", ())])
+            return Status.FAILED, "\n".join([str(broken), *getattr(broken, "__notes__", ())]), broken.promise
         except BlockedError as reason:
-            return Status.BLOCKED, str(reason)
+            return Status.BLOCKED, str(reason), ""
         except InconclusiveError as reason:
-            return Status.INCONCLUSIVE, str(reason)
+            return Status.INCONCLUSIVE, str(reason), ""
         except Exception:  # whatever a storage raises is told, not swallowed
-            return Status.ERROR, traceback.format_exc()
+            return Status.ERROR, traceback.format_exc(), ""
     if trial.overlap.is_missing:
-        return Status.INCONCLUSIVE, "calls that were started together never overlapped"
+        return Status.INCONCLUSIVE, "calls that were started together never overlapped", ""
     if trial.check.count == 0:
-        return Status.INCONCLUSIVE, "no assertion was reached"
-    return Status.PASSED, ""
+        return Status.INCONCLUSIVE, "no assertion was reached", ""
+    return Status.PASSED, "", ""
 
 
 async def _tried(test: RuleTest, trial: Trial, deadline: timedelta) -> None:
@@ -204,6 +207,7 @@ def _outcome(
     status: Status,
     message: str,
     *,
+    assertion: str = "",
     assertions: int = 0,
     seconds: float = 0.0,
     sizes: dict[str, int] | None = None,
@@ -213,6 +217,7 @@ def _outcome(
         test=test.name,
         status=status,
         message=message,
+        assertion=assertion,
         assertions=assertions,
         seconds=seconds,
         sizes=sizes or {},

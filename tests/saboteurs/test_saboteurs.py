@@ -1,0 +1,41 @@
+"""The suite catches every storage that is wrong on purpose, and passes every one that is right."""
+
+import pytest
+
+from pannier_testing.rules import CONTRACT, RuleTest, collect_tests
+from pannier_testing.runner import Settings
+from pannier_testing.saboteurs.__main__ import faults_of
+from pannier_testing.saboteurs.making import Saboteur
+from pannier_testing.saboteurs.plugin import collect_saboteurs
+from pannier_testing.saboteurs.trying import try_mapped_rule, try_tests
+
+SABOTEURS = [saboteur for saboteur in collect_saboteurs() if saboteur.breaks is not None]
+ANGELS = [saboteur for saboteur in collect_saboteurs() if saboteur.breaks is None]
+
+
+def name_of(saboteur: Saboteur) -> str:
+    return f"{saboteur.breaks or 'angel'}-{saboteur.name}"
+
+
+@pytest.mark.parametrize("saboteur", SABOTEURS, ids=name_of)
+def test_a_saboteur_is_caught_by_an_assertion_of_the_rule_that_it_breaks(saboteur: Saboteur) -> None:
+    """A saboteur is caught by a test of the rule that it breaks, and by that test's own assertion."""
+    attempt = try_mapped_rule(saboteur, Settings())
+
+    assert attempt.kill is not None, str(attempt)
+
+
+@pytest.mark.parametrize("rule_test", collect_tests(), ids=lambda test: test.id)
+@pytest.mark.parametrize("angel", ANGELS, ids=name_of)
+def test_an_angel_passes_every_rule(angel: Saboteur, rule_test: RuleTest) -> None:
+    """A storage that is odd but right breaks no rule."""
+    assert not faults_of(try_tests(angel, [rule_test], Settings()))
+
+
+def test_saboteurs_break_rules_of_the_contract_and_have_names_of_their_own() -> None:
+    """Every saboteur names a rule that there is, and says in a sentence what it does; no two share a name."""
+    names = [saboteur.name for saboteur in (*SABOTEURS, *ANGELS)]
+
+    assert len(set(names)) == len(names)
+    assert {saboteur.breaks for saboteur in SABOTEURS} <= set(CONTRACT)
+    assert [saboteur.name for saboteur in (*SABOTEURS, *ANGELS) if not saboteur.does.endswith(".")] == []
