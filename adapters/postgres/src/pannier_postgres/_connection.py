@@ -105,7 +105,7 @@ async def transaction(connection: AnyConnection) -> AsyncIterator[None]:
 
 def session_settings(settings: Settings) -> dict[str, str]:
     """Return what a session is to be set to. The server gives up a little before the client does, and says why."""
-    milliseconds = max(1, int(settings.timeout.total_seconds() * 900))
+    milliseconds = max(1, int(settings.timeout.total_seconds() * 800))
     return {
         **_PLANS,
         "default_transaction_isolation": "read committed",  # a claim looks past what has changed since it began

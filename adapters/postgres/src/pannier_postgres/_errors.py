@@ -61,13 +61,18 @@ def translated(error: Exception, shown: str) -> PannierError | ValueError:
             )
 
 
+def busy(shown: str) -> StorageBusyError:
+    """Return the error of a call that waited for too long while the server was there."""
+    return StorageBusyError(
+        f"{shown}: another transaction held what was needed for longer than timeout, or the server is overloaded; "
+        f"end that transaction, or raise timeout"
+    )
+
+
 def _refusal(error: asyncpg.PostgresError, shown: str) -> PannierError:
     match error:
         case asyncpg.LockNotAvailableError() | asyncpg.QueryCanceledError():
-            return StorageBusyError(
-                f"{shown}: another transaction held what was needed for longer than timeout, or the server is "
-                f"overloaded; end that transaction, or raise timeout"
-            )
+            return busy(shown)
         case asyncpg.SerializationError() | asyncpg.DeadlockDetectedError():
             return StorageConflictError(f"{shown} gave this call up in favour of another one; try again")
         case asyncpg.InvalidAuthorizationSpecificationError():

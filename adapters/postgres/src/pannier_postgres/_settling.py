@@ -80,7 +80,7 @@ class Batch:
         if not missed:
             return frozenset(self.refused)
         rows = await connection.fetch(sql["read_states"], [lease.tracking_id for lease in missed])
-        states = {row["tracking_id"]: row for row in rows}
+        states = {UUID(row["tracking_id"]): row for row in rows}
         standing = (lease for lease in missed if _is_repeat(self.given[lease], states.get(lease.tracking_id)))
         return frozenset(self.refused | missed.difference(standing))
 
@@ -131,7 +131,7 @@ async def renew(
         if not missed:
             break
         rows = await connection.fetch(sql["read_states"], [lease.tracking_id for lease in missed])
-        running = {(row["tracking_id"], row["fence"]) for row in rows if row["status"] == JobStatus.RUNNING}
+        running = {(UUID(row["tracking_id"]), row["fence"]) for row in rows if row["status"] == JobStatus.RUNNING}
         left = sorted((lease for lease in missed if (lease.tracking_id, lease.fence) in running), key=_order)
         lost |= missed.difference(left)
     return frozenset(lost)

@@ -112,6 +112,6 @@ async def _insert_standing(connection: AnyConnection, sql: Mapping[str, str], ro
         found = await connection.fetch(sql["find_standing_jobs"], ids, queue_ids, keys)
         for position, (tracking_id,) in zip(left, found, strict=True):
             if tracking_id is not None:
-                standing[position] = UUID(int=tracking_id.int)  # on a caller's connection the driver's own type
+                standing[position] = UUID(tracking_id)
         left = [position for position, (tracking_id,) in zip(left, found, strict=True) if tracking_id is None]
     return standing

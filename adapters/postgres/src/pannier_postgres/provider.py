@@ -34,8 +34,8 @@ from pannier.records import (
 from pannier.storage import Capabilities, check_new_jobs
 from pannier_postgres import _claiming, _ending, _migrations, _reading, _settling, _storing
 from pannier_postgres._coalescing import Coalescer
-from pannier_postgres._connection import Connection
-from pannier_postgres._errors import DRIVER_ERRORS, translated
+from pannier_postgres._connection import AnyConnection, Connection
+from pannier_postgres._errors import DRIVER_ERRORS, busy, translated
 from pannier_postgres._notifier import Notifier
 from pannier_postgres._pool import Pool, Work
 from pannier_postgres._rows import PAYLOAD_BYTES
@@ -233,8 +233,7 @@ class PostgresStorage:
         """Store new jobs in the caller's own transaction on the same database."""
         check_new_jobs(jobs)
         rows = await _storing.encode(jobs)
-        async with self._in_time():
-            connection = await driver_connection(transaction)
+        async with self._inside(transaction) as connection:
             return await _storing.insert_keyed(connection, self._sql, rows) if rows else []
 
     async def settle_jobs_in(
@@ -243,8 +242,7 @@ class PostgresStorage:
         """Settle in the caller's own transaction on the same database; raises where a lease is lost."""
         at = utc(now, "now")
         batches = _settling.batches_of(_all(settlements, Settlement, "settlements"))
-        async with self._in_time():
-            connection = await driver_connection(transaction)
+        async with self._inside(transaction) as connection:
             refused = await _settling.settle(connection, self._sql, batches, at)
         if refused:
             raise LeaseLostError(tuple(sorted(lease.tracking_id for lease in refused)))
@@ -276,6 +274,17 @@ class PostgresStorage:
         try:
             async with asyncio.timeout(self._seconds):
                 yield
+        except DRIVER_ERRORS as error:
+            raise translated(error, self._settings.shown) from error
+
+    @asynccontextmanager
+    async def _inside(self, transaction: Transaction) -> AsyncIterator[AnyConnection]:
+        """Give the connection of a caller's transaction, on which a call takes no longer than elsewhere."""
+        try:
+            async with asyncio.timeout(self._seconds):
+                yield await driver_connection(transaction)
+        except TimeoutError as error:  # no timeout of the server's own ends what waits for a lock: it is the caller's
+            raise busy(self._settings.shown) from error
         except DRIVER_ERRORS as error:
             raise translated(error, self._settings.shown) from error
 
