@@ -1,0 +1,69 @@
+"""Single steps of a job's life, for tests that follow one job at a time."""
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from pannier.records import Cancellation, JobRecord, JobStatus, Outcome, Purged, Settlement, StaleJobs
+from pannier.storage import JobStorageProvider
+from pannier_testing.builders import LEASE, T0, WORKER, claim_of
+from pannier_testing.checks import Checks
+
+
+async def claim(
+    storage: JobStorageProvider,
+    *queue_ids: str,
+    now: datetime = T0,
+    limit: int = 100,
+    worker: str = WORKER,
+    lease_for: timedelta = LEASE,
+) -> list[JobRecord]:
+    """Claim once, and return the jobs that were taken."""
+    asked = claim_of(*queue_ids, now=now, limit=limit, worker=worker, lease_for=lease_for)
+    return list((await storage.claim_jobs(asked)).jobs)
+
+
+async def claimed_ids(storage: JobStorageProvider, *queue_ids: str, now: datetime = T0, limit: int = 100) -> list[UUID]:
+    """Claim once, and return the ids of the jobs that were taken."""
+    return [job.tracking_id for job in await claim(storage, *queue_ids, now=now, limit=limit)]
+
+
+async def settle(storage: JobStorageProvider, job: JobRecord, outcome: Outcome, *, now: datetime = T0) -> bool:
+    """Settle the attempt that *job* was claimed for; return whether it was accepted."""
+    return job.lease not in await storage.settle_jobs([Settlement(job.lease, outcome)], now=now)
+
+
+async def must_settle(
+    check: Checks, storage: JobStorageProvider, job: JobRecord, outcome: Outcome, *, now: datetime = T0
+) -> None:
+    """Settle the attempt that *job* was claimed for, which must be accepted."""
+    check.true(
+        await settle(storage, job, outcome, now=now),
+        f"the holder of a lease that stands can settle it as {type(outcome).__name__}",
+        expected="no refused lease",
+        seen=f"{job.lease} was refused",
+    )
+
+
+async def renew(
+    storage: JobStorageProvider, job: JobRecord, *, now: datetime = T0, lease_for: timedelta = LEASE
+) -> bool:
+    """Renew the lease that *job* was claimed with; return whether it still stood."""
+    return job.lease not in await storage.renew_leases([job.lease], now=now, lease_for=lease_for)
+
+
+async def cancelled(storage: JobStorageProvider, job: JobRecord, *, now: datetime = T0) -> Cancellation:
+    """Cancel *job* and return the answer."""
+    return await storage.cancel_job(job.tracking_id, now=now)
+
+
+async def purge(
+    storage: JobStorageProvider,
+    *statuses: JobStatus,
+    now: datetime,
+    keep: timedelta = timedelta(0),
+    queue_ids: frozenset[str] | None = None,
+    limit: int = 1000,
+) -> Purged:
+    """Do one purge step; what has one of *statuses* is kept for *keep*, everything else for ever."""
+    stale = StaleJobs(now=now, keep=dict.fromkeys(statuses, keep), queue_ids=queue_ids, limit=limit)
+    return await storage.purge_stale_jobs(stale)
