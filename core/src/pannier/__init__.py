@@ -19,11 +19,13 @@ from pannier.errors import (
     UsageError,
 )
 from pannier.events import JobEvent, JobEventKind
-from pannier.handlers import HandlerRegistry, QueueOptions
 from pannier.hookspecs import hookimpl
+from pannier.making import Expiry
 from pannier.middleware import Middleware, Next
-from pannier.queues import Expiry, JobQueues
+from pannier.options import QueueOptions
+from pannier.queues import JobQueues
 from pannier.records import Cancellation, JobRecord, JobStatus
+from pannier.registry import HandlerRegistry
 from pannier.retry import NO_RETRY, RetryPolicy
 from pannier.tracker import JobProgress, JobTracker
 from pannier.worker.options import WorkerOptions

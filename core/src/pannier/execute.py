@@ -9,7 +9,7 @@ from attrs import frozen
 from pannier.commands import Command, JobResult, set_tracking_id
 from pannier.context import CURRENT_JOB, JobContext, StopToken
 from pannier.errors import UsageError
-from pannier.handlers import Registration
+from pannier.registry import Registration
 
 if TYPE_CHECKING:
     from pannier.queues import JobQueues

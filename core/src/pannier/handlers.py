@@ -1,50 +1,24 @@
 """
-Handlers: what executes a command, and the registry that collects them before any `JobQueues` exists.
+Handlers: what executes a command, looked at once.
 
 A handler is an async function, a plain function (run in a thread) or a class with an `execute` method, built anew for
-each execution by a `Resolver`. One command has one handler.
+each execution by a `Resolver`.
 """
 
 import inspect
-import os
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from dataclasses import is_dataclass
-from datetime import timedelta
+from collections.abc import Callable
 from enum import StrEnum
-from types import NoneType, UnionType
-from typing import (
-    Any,
-    Final,
-    Never,
-    NoReturn,
-    Protocol,
-    TypeAlias,
-    TypedDict,
-    TypeVar,
-    Union,
-    Unpack,
-    cast,
-    get_args,
-    get_origin,
-    get_type_hints,
-    overload,
-)
+from types import UnionType
+from typing import Any, Final, Never, NoReturn, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from attrs import evolve, field, frozen, has
+from attrs import frozen
 
-from pannier.checks import require, require_int, require_positive
-from pannier.codec import Codec
-from pannier.commands import Command, default_queue_id, result_type
-from pannier.context import JobContext
-from pannier.errors import ConfigurationError, UnregisteredCommandError
-from pannier.retry import RetryPolicy
+from pannier.commands import Command
+from pannier.errors import ConfigurationError
 
-C = TypeVar("C", bound=Command[object])
-R = TypeVar("R")
 T = TypeVar("T")
 
-KeySelector: TypeAlias = Callable[[C], str | None]
-"""Chooses a command's idempotency key; None or blank: no key."""
+_UNIONS: Final = frozenset({Union, UnionType})
 
 
 class ClassHandler(Protocol):
@@ -54,9 +28,6 @@ class ClassHandler(Protocol):
     def execute(self) -> Callable[..., object]:
         """The method that does the work."""
         ...
-
-
-K = TypeVar("K", bound=ClassHandler)
 
 
 class Resolver(Protocol):
@@ -72,55 +43,6 @@ class HandlerKind(StrEnum):
 
     ASYNC = "async"
     THREAD = "thread"
-
-
-_UNIONS: Final = frozenset({Union, UnionType})
-
-
-def _cpu_count() -> int:
-    return os.cpu_count() or 1
-
-
-@frozen(kw_only=True)
-class QueueOptions:
-    """
-    How one queue is worked on.
-
-    Attributes:
-        max_concurrency: How many of its jobs run at once in one worker; at least 1.
-        time_limit: How long an attempt may take; None: as long as it likes.
-        retry: When a failed attempt is tried again.
-        expire_after: How long after `execute_after` a job expires that is queued without an `expire_on`; None: never.
-        prefetch: How many jobs at most are claimed ahead of the free slots, where they are measured to be short;
-            0: none.
-    """
-
-    max_concurrency: int = field(factory=_cpu_count)
-    time_limit: timedelta | None = None
-    retry: RetryPolicy = field(factory=RetryPolicy)
-    expire_after: timedelta | None = timedelta(hours=4)
-    prefetch: int = 100
-
-    def __attrs_post_init__(self) -> None:
-        try:
-            require_int(self.max_concurrency, "max_concurrency", minimum=1)
-            require_int(self.prefetch, "prefetch", minimum=0)
-            require(self.retry, RetryPolicy, "retry")
-            for name in ("time_limit", "expire_after"):
-                if getattr(self, name) is not None:
-                    require_positive(getattr(self, name), name)
-        except (TypeError, ValueError) as error:
-            raise ConfigurationError(str(error)) from error
-
-
-class QueueOverrides(TypedDict, total=False):
-    """What one queue may have different from `QueueOptions`; the same names, all optional."""
-
-    max_concurrency: int
-    time_limit: timedelta | None
-    retry: RetryPolicy
-    expire_after: timedelta | None
-    prefetch: int
 
 
 @frozen(kw_only=True)
@@ -144,237 +66,13 @@ class Handler:
         return isinstance(self.target, type)
 
 
-@frozen(kw_only=True)
-class Registration:
+def inspected(target: Callable[..., object], command: type, result: object) -> Handler:
     """
-    Everything that is known of one command here.
+    Look at *target*, which is to execute *command*, whose declared result is *result*.
 
-    Attributes:
-        command: Its class.
-        result: The declared type of its result.
-        queue_id: The stable name that its jobs are stored under.
-        aliases: Older names that are consumed as well.
-        options: What this queue has different from the defaults.
-        handler: None where the command is only queued here.
-        key: Chooses its idempotency key.
-        codec: Its own codec, in place of the default.
+    Raises:
+        ConfigurationError: Its signature doesn't fit.
     """
-
-    command: type[Command[object]]
-    result: object
-    queue_id: str
-    aliases: tuple[str, ...] = ()
-    options: QueueOverrides = field(factory=QueueOverrides)
-    handler: Handler | None = None
-    key: KeySelector[Command[object]] | None = None
-    codec: Codec | None = None
-
-    @property
-    def queue_ids(self) -> tuple[str, ...]:
-        """The queue's name and its aliases."""
-        return (self.queue_id, *self.aliases)
-
-    @property
-    def has_result(self) -> bool:
-        """Whether the command declares a result."""
-        return self.result is not NoneType
-
-    def queue_options(self, defaults: QueueOptions) -> QueueOptions:
-        """Return *defaults* with this registration's overrides."""
-        return evolve(defaults, **self.options)
-
-
-class HandlerDecorator(Protocol):
-    """Registers what it decorates and returns it unchanged."""
-
-    @overload
-    def __call__(self, handler: type[K]) -> type[K]: ...
-
-    @overload
-    def __call__(self, handler: Callable[[C], T]) -> Callable[[C], T]: ...
-
-    @overload
-    def __call__(
-        self, handler: Callable[[C, JobContext[R]], Awaitable[R]]
-    ) -> Callable[[C, JobContext[R]], Awaitable[R]]: ...
-
-    @overload
-    def __call__(self, handler: Callable[[C, JobContext[R]], R]) -> Callable[[C, JobContext[R]], R]: ...
-
-
-class HandlerRegistry:
-    """A collection of commands and their handlers. An instance, passed to `JobQueues`; there is no global one."""
-
-    def __init__(self) -> None:
-        self._by_command: dict[type, Registration] = {}
-        self._by_queue: dict[str, Registration] = {}
-
-    def handler(
-        self,
-        *,
-        name: str | None = None,
-        aliases: Iterable[str] = (),
-        idempotency_key: KeySelector[C] | None = None,
-        codec: Codec | None = None,
-        **options: Unpack[QueueOverrides],
-    ) -> HandlerDecorator:
-        """
-        Register the decorated function or class as the handler of the command that its first parameter names.
-
-        Args:
-            name: The stable name of the queue; by default the command's qualified name without its module.
-            aliases: Older names of the queue that are consumed as well.
-            idempotency_key: Chooses the key by which a second job of the same meaning is recognised.
-            codec: A codec for this command in place of the default.
-            **options: Overrides of `QueueOptions` for this queue, such as `max_concurrency=4`.
-
-        Raises:
-            ConfigurationError: The signature doesn't fit a command, the command has a handler already, a name is taken.
-        """
-
-        def register(handler: Callable[..., object]) -> Callable[..., object]:
-            self._add(
-                _registration(
-                    _command_of(handler),
-                    name=name,
-                    aliases=aliases,
-                    key=cast("KeySelector[Command[object]] | None", idempotency_key),
-                    codec=codec,
-                    options=options,
-                    handler=handler,
-                )
-            )
-            return handler
-
-        return cast("HandlerDecorator", register)
-
-    def declare(
-        self,
-        command: type[C],
-        *,
-        name: str | None = None,
-        idempotency_key: KeySelector[C] | None = None,
-        codec: Codec | None = None,
-        expire_after: timedelta | None = timedelta(hours=4),
-    ) -> None:
-        """
-        Make *command* known where it is only queued and tracked, not handled.
-
-        Raises:
-            ConfigurationError: It is known already, or its name is taken.
-        """
-        self._add(
-            _registration(
-                command,
-                name=name,
-                aliases=(),
-                key=cast("KeySelector[Command[object]] | None", idempotency_key),
-                codec=codec,
-                options={"expire_after": expire_after},
-                handler=None,
-            )
-        )
-
-    def include(self, other: "HandlerRegistry") -> None:
-        """
-        Take over everything that *other* holds now.
-
-        Raises:
-            ConfigurationError: A command or name is known already.
-        """
-        for registration in other:
-            self._add(registration)
-
-    def __iter__(self) -> Iterator[Registration]:
-        return iter(tuple(self._by_command.values()))
-
-    def get(self, command: type) -> Registration:
-        """
-        Return what is known of *command*.
-
-        Raises:
-            UnregisteredCommandError: Nothing is.
-        """
-        registration = self._by_command.get(command)
-        if registration is None:
-            raise UnregisteredCommandError(command, tuple(sorted(self._by_queue)))
-        return registration
-
-    def of_queue(self, queue_id: str) -> Registration | None:
-        """Return the registration whose name or alias is *queue_id*."""
-        return self._by_queue.get(queue_id)
-
-    def _add(self, new: Registration) -> None:
-        known = self._by_command.get(new.command)
-        if known is not None:
-            raise ConfigurationError(
-                f"{new.command.__qualname__} is registered already"
-                + (f", with the handler {known.handler.target.__qualname__}" if known.handler else "")
-                + "; a command has one handler"
-            )
-        for queue_id in new.queue_ids:
-            if queue_id in self._by_queue:
-                other = self._by_queue[queue_id].command
-                raise ConfigurationError(
-                    f"the queue name {queue_id!r} of {new.command.__module__}.{new.command.__qualname__} is taken by "
-                    f"{other.__module__}.{other.__qualname__}; give one of them another with name="
-                )
-        self._by_command[new.command] = new
-        self._by_queue.update(dict.fromkeys(new.queue_ids, new))
-
-
-def _registration(
-    command: type[Command[object]],
-    *,
-    name: str | None,
-    aliases: Iterable[str],
-    key: KeySelector[Command[object]] | None,
-    codec: Codec | None,
-    options: QueueOverrides,
-    handler: Callable[..., object] | None,
-) -> Registration:
-    if not (isinstance(command, type) and issubclass(command, Command)):
-        raise ConfigurationError(f"{command!r} is no command; derive it from pannier.Command")
-    for option in options:
-        if option not in QueueOverrides.__annotations__:
-            known = ", ".join(QueueOverrides.__annotations__)
-            raise ConfigurationError(f"unknown option {option!r} for {command.__qualname__} (known: {known})")
-    evolve(QueueOptions(), **options)  # refuses a bad value here, where it was written
-    if codec is None and not (has(command) or is_dataclass(command)):
-        raise ConfigurationError(
-            f"{command.__qualname__} is neither an attrs class nor a dataclass; decorate it with @attrs.frozen, "
-            f"or give it a codec="
-        )
-    result = result_type(command)
-    queue_id = _checked_name(name) if name is not None else default_queue_id(command)
-    return Registration(
-        command=command,
-        result=result,
-        queue_id=queue_id,
-        aliases=_checked_aliases(aliases, queue_id),
-        options=options,
-        handler=None if handler is None else _inspected(handler, command, result),
-        key=key,
-        codec=codec,
-    )
-
-
-def _checked_name(name: str) -> str:
-    if not isinstance(name, str) or not 0 < len(name) <= 255:
-        raise ConfigurationError(f"a queue's name has 1 to 255 characters; {name!r} has not")
-    return name
-
-
-def _checked_aliases(aliases: Iterable[str], queue_id: str) -> tuple[str, ...]:
-    if isinstance(aliases, str):
-        raise ConfigurationError(f"aliases are a list of names, not one name; write aliases=[{aliases!r}]")
-    checked = tuple(map(_checked_name, aliases))
-    if len({queue_id, *checked}) <= len(checked):
-        raise ConfigurationError(f"aliases {checked!r} name a queue twice, or {queue_id!r} itself")
-    return checked
-
-
-def _inspected(target: Callable[..., object], command: type, result: object) -> Handler:
     function = _function_of(target)
     parameters = _positional(function, is_method=isinstance(target, type))
     declared = _hints(function).get("return", result)
@@ -386,7 +84,13 @@ def _inspected(target: Callable[..., object], command: type, result: object) -> 
     return Handler(target=target, kind=kind, takes_context=len(parameters) == 2)
 
 
-def _command_of(target: Callable[..., object]) -> type[Command[object]]:
+def command_of(target: Callable[..., object]) -> type[Command[object]]:
+    """
+    Return the command that the first parameter of *target* names.
+
+    Raises:
+        ConfigurationError: It names none, or *target* is no handler.
+    """
     function = _function_of(target)
     parameters = _positional(function, is_method=isinstance(target, type))
     annotation = _hints(function).get(parameters[0].name)

@@ -12,9 +12,10 @@ from attrs import frozen
 from pannier.codec import Codec
 from pannier.commands import Command, JobResult, TrackableJob
 from pannier.context import JobContext
-from pannier.handlers import ClassHandler, Handler, HandlerKind, Registration, Resolver
+from pannier.handlers import ClassHandler, Handler, HandlerKind, Resolver
 from pannier.middleware import Middleware, wrap
 from pannier.records import Payload
+from pannier.registry import Registration
 from pannier.threads import Threads
 
 MakeContext: TypeAlias = Callable[[], JobContext[object]]

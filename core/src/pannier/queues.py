@@ -6,10 +6,9 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
-from enum import Enum
 from functools import cached_property
 from itertools import chain
-from typing import TYPE_CHECKING, Literal, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 from uuid import UUID
 
 from cattrs import Converter
@@ -17,30 +16,25 @@ from cattrs import Converter
 from pannier.codec import Codec, ConverterCodec
 from pannier.commands import Command, JobResult, set_tracking_id
 from pannier.environment import Environment
-from pannier.errors import ConfigurationError, InvalidJobError, UsageError
+from pannier.errors import UsageError
 from pannier.events import JobEvent, JobEventKind
 from pannier.execute import execute_now
-from pannier.handlers import (
-    HandlerDecorator,
-    HandlerRegistry,
-    KeySelector,
-    QueueOptions,
-    QueueOverrides,
-    Registration,
-    Resolver,
-)
+from pannier.handlers import Resolver
 from pannier.ids import TrackingIds
-from pannier.instants import MICROSECOND, round_down, round_up
+from pannier.instants import MICROSECOND
 from pannier.invocation import Invoker
+from pannier.making import ExpireOn, Expiry, JobMaker
 from pannier.middleware import Middleware
 from pannier.observers import Observers
+from pannier.options import QueueOptions
 from pannier.plugins import Plugins
 from pannier.records import Cancellation, JobRecord, Notice, NoticeKind
+from pannier.registry import HandlerRegistry
 from pannier.resolving import TrackerResolver
 from pannier.session import Session
+from pannier.source import StorageSource
 from pannier.storage import JobStorageProvider
 from pannier.tracker import JobTracker
-from pannier.urls import StorageUrl
 from pannier.worker.options import WorkerOptions
 
 if TYPE_CHECKING:
@@ -53,19 +47,21 @@ C = TypeVar("C", bound=Command[object])
 R = TypeVar("R")
 
 
-class Expiry(Enum):
-    """The expiry of a job for which the caller names none."""
-
-    DEFAULT = "default"
-    """As long after `execute_after` as the queue's `expire_after` says: 4 hours unless configured otherwise."""
-
-
 class JobQueues:
     """
     Job queues on one storage: one queue for each command.
 
     `async with jobs:` opens the storage; `async with jobs.worker():` opens it and works as well. A `JobQueues` may
     be made at import time: nothing is opened or connected before that.
+
+    Attributes:
+        handler: Registers the decorated function or class; see `HandlerRegistry.handler`.
+        declare: Makes a command known that is only queued and tracked here; see `HandlerRegistry.declare`.
+        include: Takes over what another registry holds; see `HandlerRegistry.include`.
+        registry: The commands known here.
+        storage_name: What messages call the storage; its URL, without the password.
+        source: Where its storages come from.
+        defaults: The options of queues that say nothing else.
     """
 
     def __init__(
@@ -97,9 +93,12 @@ class JobQueues:
             ConfigurationError: The URL names no installed adapter, a plugin is broken, a handler is registered twice.
         """
         self.plugins = Plugins.installed(plugins)
-        self._source = _source(storage, self.plugins)
-        self.storage_name = str(self._source.url) if self._source.url else type(storage).__qualname__
+        self.source = StorageSource(storage, self.plugins)
+        self.storage_name = self.source.name
         self.registry = HandlerRegistry()
+        self.handler = self.registry.handler
+        self.declare = self.registry.declare
+        self.include = self.registry.include
         for registry in [handlers] if isinstance(handlers, HandlerRegistry) else handlers:
             self.registry.include(registry)
         self.defaults = defaults or QueueOptions()
@@ -111,54 +110,23 @@ class JobQueues:
             middleware=[*chain.from_iterable(self.plugins.hook.pannier_middleware()), *middleware],
             threads=self.environment.threads,
         )
-        self._ids = TrackingIds(self.environment.wall, self.environment.random)
+        self._maker = JobMaker(
+            ids=TrackingIds(self.environment.wall, self.environment.random),
+            codec=self.codec,
+            defaults=self.defaults,
+            metadata=self.observers.metadata,
+        )
         self._session: Session | None = None
         self._users = 0
         self._opening = asyncio.Lock()
         self._pid = os.getpid()
-
-    # -- commands and handlers -----------------------------------------------------------------------------------------
-
-    def handler(
-        self,
-        *,
-        name: str | None = None,
-        aliases: Iterable[str] = (),
-        idempotency_key: KeySelector[C] | None = None,
-        codec: Codec | None = None,
-        **options: Unpack[QueueOverrides],
-    ) -> HandlerDecorator:
-        """Register the decorated function or class. See `HandlerRegistry.handler`."""
-        return self.registry.handler(
-            name=name, aliases=aliases, idempotency_key=idempotency_key, codec=codec, **options
-        )
-
-    def declare(
-        self,
-        command: type[C],
-        *,
-        name: str | None = None,
-        idempotency_key: KeySelector[C] | None = None,
-        codec: Codec | None = None,
-        expire_after: timedelta | None = timedelta(hours=4),
-    ) -> None:
-        """Make *command* known where it is only queued and tracked. See `HandlerRegistry.declare`."""
-        self.registry.declare(
-            command, name=name, idempotency_key=idempotency_key, codec=codec, expire_after=expire_after
-        )
-
-    def include(self, registry: HandlerRegistry) -> None:
-        """Take over everything that *registry* holds now."""
-        self.registry.include(registry)
-
-    # -- opening -------------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> "JobQueues":
         if self._pid != os.getpid():  # a forked child: the parent may have been opening at that moment
             self._pid, self._opening = os.getpid(), asyncio.Lock()
         async with self._opening:
             if self._session is None or self._session.pid != os.getpid():
-                self._session, self._users = await Session.open(self._source.create(), self.environment), 0
+                self._session, self._users = await Session.open(self.source.create(), self.environment), 0
             elif self._session.loop is not asyncio.get_running_loop():
                 raise UsageError("these JobQueues are open on another event loop; make one JobQueues for each loop")
             self._users += 1
@@ -211,20 +179,18 @@ class JobQueues:
     @property
     def create_another_storage(self) -> Callable[[], JobStorageProvider] | None:
         """Makes a further, unopened instance of the storage; None where a provider was given instead of a URL."""
-        return self._source.create if self._source.url is not None else None
+        return self.source.create if self.source.gives_many else None
 
     def listen(self) -> None:
         """Let the storage push notices about all registered queues, where it can."""
         self.session.listen(frozenset(chain.from_iterable(known.queue_ids for known in self.registry)))
-
-    # -- queueing ------------------------------------------------------------------------------------------------------
 
     async def queue_job(
         self,
         command: Command[object],
         *,
         execute_after: datetime | None = None,
-        expire_on: datetime | Literal[Expiry.DEFAULT] | None = Expiry.DEFAULT,
+        expire_on: ExpireOn = Expiry.DEFAULT,
         priority: int = 0,
         idempotency_key: str | None = None,
         metadata: Mapping[str, str] | None = None,
@@ -267,7 +233,7 @@ class JobQueues:
         jobs: Iterable[Command[object] | JobRecord],
         *,
         execute_after: datetime | None = None,
-        expire_on: datetime | Literal[Expiry.DEFAULT] | None = Expiry.DEFAULT,
+        expire_on: ExpireOn = Expiry.DEFAULT,
         priority: int = 0,
         metadata: Mapping[str, str] | None = None,
     ) -> list[UUID]:
@@ -305,7 +271,7 @@ class JobQueues:
         command: Command[object],
         *,
         execute_after: datetime | None = None,
-        expire_on: datetime | Literal[Expiry.DEFAULT] | None = Expiry.DEFAULT,
+        expire_on: ExpireOn = Expiry.DEFAULT,
         priority: int = 0,
         idempotency_key: str | None = None,
         metadata: Mapping[str, str] | None = None,
@@ -315,37 +281,21 @@ class JobQueues:
 
         After the commit `trigger_job_execution` wakes the queue. Arguments and errors are those of `queue_job`.
         """
-        registration = self.registry.get(type(command))
-        for name, given in (("execute_after", execute_after), ("expire_on", expire_on)):
-            if not (given is None or given is Expiry.DEFAULT or isinstance(given, datetime)):
-                raise InvalidJobError(f"{name} must be a datetime, not {type(given).__name__}")
-        tracking_id = self._ids.new()
-        set_tracking_id(command, tracking_id)
-        now = self._now()
-        if idempotency_key is None and registration.key is not None:
-            idempotency_key = registration.key(command)
-        try:
-            return JobRecord(
-                tracking_id=tracking_id,
-                queue_id=registration.queue_id,
-                command=(registration.codec or self.codec).encode(command, registration.command),
-                execute_after=self._rounded_up(now if execute_after is None else execute_after),
-                expire_on=self._expiry(expire_on, now if execute_after is None else execute_after, registration),
-                created_at=now,
-                priority=priority,
-                idempotency_key=idempotency_key,
-                metadata={**self.observers.metadata(command), **(metadata or {})},
-            )
-        except (TypeError, ValueError) as error:
-            if isinstance(error, UsageError):
-                raise
-            raise InvalidJobError(f"{registration.command.__qualname__} can't be queued: {error}") from error
+        return self._maker.make(
+            command,
+            self.registry.get(type(command)),
+            now=self._now(),
+            resolution=self._resolution,
+            execute_after=execute_after,
+            expire_on=expire_on,
+            priority=priority,
+            idempotency_key=idempotency_key,
+            metadata=metadata,
+        )
 
     def trigger_job_execution(self, command: type[Command[object]]) -> None:
         """Let this process's workers look at the queue of *command* now: a job was stored behind their backs."""
         self.session.hints.pass_on(Notice(NoticeKind.QUEUED, self.registry.get(command).queue_id))
-
-    # -- executing and following ---------------------------------------------------------------------------------------
 
     async def execute(
         self, command: Command[R], *, on_progress: Callable[[JobResult[object]], None] | None = None
@@ -388,35 +338,12 @@ class JobQueues:
 
         return SyncJobQueues(self)
 
-    # -- inside --------------------------------------------------------------------------------------------------------
-
     def _now(self) -> datetime:
         return (self._session.clock if self._session is not None else self.environment.wall).now()
 
     @property
     def _resolution(self) -> timedelta:
         return self._session.storage.capabilities.time_resolution if self._session is not None else MICROSECOND
-
-    def _rounded_up(self, at: datetime) -> datetime:
-        return at if self._resolution <= MICROSECOND or at.tzinfo is None else round_up(at, self._resolution)
-
-    def _expiry(
-        self,
-        expire_on: datetime | Literal[Expiry.DEFAULT] | None,
-        execute_after: datetime,
-        registration: Registration,
-    ) -> datetime | None:
-        if expire_on is None:
-            return None
-        if expire_on is Expiry.DEFAULT:
-            span = registration.queue_options(self.defaults).expire_after
-            try:
-                expire_on = None if span is None else execute_after + span
-            except OverflowError:
-                expire_on = None  # execute_after lies at the end of time
-        if expire_on is None or expire_on.tzinfo is None or self._resolution <= MICROSECOND:
-            return expire_on
-        return round_down(expire_on, self._resolution)
 
     def _stored(self, job: JobRecord, tracking_id: UUID) -> None:
         """Tell of a stored job, or of a duplicate."""
@@ -436,24 +363,3 @@ class JobQueues:
 
     def _configure_converter(self, converter: Converter) -> None:
         self.plugins.hook.pannier_configure_converter(converter=converter)
-
-
-class _Source:
-    """Where unopened storages come from: an adapter, or the one provider that was given."""
-
-    def __init__(self, create: Callable[[], JobStorageProvider], url: StorageUrl | None) -> None:
-        self.create = create
-        self.url = url
-
-
-def _source(storage: str | JobStorageProvider, plugins: Plugins) -> _Source:
-    if isinstance(storage, str):
-        url = StorageUrl(storage)
-        plugins.create_storage(url)  # an unknown scheme or option is told here, not when the first job comes
-        return _Source(lambda: plugins.create_storage(url), url)
-    if not isinstance(storage, JobStorageProvider):
-        raise ConfigurationError(
-            f"a storage is a URL or implements pannier.storage.JobStorageProvider; "
-            f"{type(storage).__qualname__} does not"
-        )
-    return _Source(lambda: storage, None)

@@ -305,6 +305,8 @@ class StorageAdapter:
             option that it does not know.
         destroy: Removes what `open()` made in the URL's namespace, and nothing else (R95).
         options: Its URL options, each with a line of explanation.
+        exists: Whether `open()` would find a store there instead of making one; it makes nothing itself. None: only
+            opening can tell.
     """
 
     name: str
@@ -313,6 +315,7 @@ class StorageAdapter:
     destroy: Callable[[StorageUrl], Awaitable[None]]
     contract_version: str = CONTRACT_VERSION
     options: Mapping[str, str] = field(factory=dict[str, str])
+    exists: Callable[[StorageUrl], Awaitable[bool]] | None = None
 
 
 def check_new_jobs(jobs: Sequence[JobRecord], *, time_resolution: timedelta = MICROSECOND) -> None:

@@ -22,9 +22,9 @@ from pannier.errors import (
     NotSupportedError,
     WrongResultTypeError,
 )
-from pannier.handlers import Registration
 from pannier.invocation import Steps, progress_type
 from pannier.records import Cancellation, JobRecord, JobStatus, Payload, StoredResult
+from pannier.registry import Registration
 
 if TYPE_CHECKING:
     from pannier.queues import JobQueues

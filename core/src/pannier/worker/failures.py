@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Final
 
-from pannier.handlers import QueueOptions
+from pannier.options import QueueOptions
 from pannier.records import Failed, JobError, JobRecord, Retry
 
 _END_OF_TIME: Final = datetime(9999, 12, 31, tzinfo=UTC)

@@ -4,7 +4,8 @@ from collections import deque
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from pannier.handlers import QueueOptions, Registration
+from pannier.options import QueueOptions
+from pannier.registry import Registration
 
 if TYPE_CHECKING:
     from pannier.worker.attempts import Attempt
