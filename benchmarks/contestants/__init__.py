@@ -1,0 +1,1 @@
+"""Who takes part: one module each, with a function for each measure that it can be held to."""

@@ -1,0 +1,63 @@
+"""Who takes part, in which environment, and in what."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from attrs import field, frozen
+
+OURS: Final = "pannier"
+BARE: Final = "bare"
+
+
+@frozen(kw_only=True)
+class Contestant:
+    """
+    One who is measured.
+
+    Attributes:
+        name: What tables call it.
+        module: Below `benchmarks.contestants`.
+        storages: Where it takes part.
+        measures: In what it takes part; functions of the module.
+        requires: What its environment needs; empty: this one.
+        settings: What its tasks say beside the case's own numbers.
+        most: The most jobs that it is given in a sample: a slow one would take minutes, and its rate is the same.
+    """
+
+    name: str
+    module: str
+    storages: tuple[str, ...]
+    measures: tuple[str, ...]
+    requires: tuple[str, ...] = ()
+    settings: Mapping[str, int] = field(factory=dict[str, int])
+    most: int = 1_000_000
+
+
+SQLITE: Final = ("sqlite", "sqlite-normal")
+
+CONTESTANTS: Final = (
+    Contestant(
+        name=OURS,
+        module="ours",
+        storages=("memory", *SQLITE),
+        measures=("drain", "enqueue", "bulk"),
+    ),
+    Contestant(name=BARE, module="bare_memory", storages=("memory",), measures=("drain",)),
+    Contestant(name=BARE, module="bare_sqlite", storages=SQLITE, measures=("drain", "enqueue", "bulk")),
+    Contestant(
+        name="huey",
+        module="huey",
+        storages=("memory", "sqlite-normal"),
+        measures=("drain", "enqueue"),
+        requires=("huey==3.5.4",),
+    ),
+    Contestant(
+        name="huey",
+        module="huey",
+        storages=("sqlite",),
+        measures=("drain", "enqueue"),
+        requires=("huey==3.5.4",),
+        most=3_000,
+    ),
+)
+"""In the order in which they take turns."""
