@@ -1,7 +1,7 @@
 """Jobs, claims and outcomes for tests, on a virtual time that begins at `T0`. Pure functions."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -12,6 +12,7 @@ T0: Final = datetime(2030, 1, 1, tzinfo=UTC)
 """When virtual time begins. On every sensible grid."""
 
 SECOND: Final = timedelta(seconds=1)
+MINUTE: Final = timedelta(minutes=1)
 LEASE: Final = timedelta(seconds=30)
 LOOK_AHEAD: Final = timedelta(days=1)
 QUEUE: Final = "mail"
@@ -21,6 +22,11 @@ WORKER: Final = "worker-1"
 def new_id(rng: random.Random) -> UUID:
     """Return a random tracking id that *rng* decides."""
     return UUID(int=rng.getrandbits(128), version=4)
+
+
+def ids_of(jobs: Iterable[JobRecord]) -> list[UUID]:
+    """Return the tracking ids of *jobs*."""
+    return [job.tracking_id for job in jobs]
 
 
 def new_job(

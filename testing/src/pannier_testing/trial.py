@@ -13,9 +13,11 @@ from enum import StrEnum
 from typing import TypeVar
 from uuid import UUID
 
-from attrs import frozen
+from attrs import evolve, frozen
+from hypothesis.strategies import SearchStrategy
 
-from pannier.records import Claim, Claimed, JobRecord
+from pannier.instants import round_down, round_up
+from pannier.records import Claim, Claimed, JobRecord, JobStatus, Lease, Settlement, StaleJobs, Succeeded
 from pannier.storage import (
     Capabilities,
     JobInspector,
@@ -25,9 +27,10 @@ from pannier.storage import (
     TransactionalStorage,
 )
 from pannier_testing import builders
-from pannier_testing.builders import LEASE, QUEUE, T0, WORKER
+from pannier_testing.builders import LEASE, QUEUE, T0, WORKER, ids_of
 from pannier_testing.cancelling import Cut, cancel_everywhere
 from pannier_testing.checks import Checks
+from pannier_testing.fuzzing import examples_of
 from pannier_testing.jitter import Overlap, Schedule
 from pannier_testing.processes import Child, Stepper
 from pannier_testing.rules import Need, RuleTest
@@ -198,6 +201,51 @@ class Trial:
         )
         return claimed.jobs[0]
 
+    async def brought_to(
+        self, storage: JobStorageProvider, status: JobStatus, job: JobRecord | None = None, *, now: datetime = T0
+    ) -> JobRecord:
+        """
+        Store *job*, or a new one, alone in a queue of its own, bring it to *status* by the usual verbs, and return it.
+
+        It is claimed and settled at *now*; an EXPIRED one ends a minute later, at its `expire_on`.
+        """
+        stored = job or self.job(self.queue(), execute_after=now)
+        if status is JobStatus.EXPIRED:
+            stored = evolve(stored, expire_on=stored.expire_on or now + builders.MINUTE)
+        if status in (JobStatus.RUNNING, JobStatus.SUCCEEDED, JobStatus.FAILED):
+            await self.started(storage, stored, now=now)
+        else:
+            await storage.store_jobs([stored])
+        lease = Lease(stored.tracking_id, 1)
+        match status:
+            case JobStatus.SUCCEEDED:
+                await storage.settle_jobs([Settlement(lease, Succeeded())], now=now)
+            case JobStatus.FAILED:
+                await storage.settle_jobs([Settlement(lease, builders.failed(now))], now=now)
+            case JobStatus.CANCELLED:
+                await storage.cancel_job(stored.tracking_id, now=now)
+            case JobStatus.EXPIRED:
+                ends = stored.expire_on or now
+                await storage.purge_stale_jobs(StaleJobs(now=ends, keep={}, queue_ids=frozenset([stored.queue_id])))
+            case _:
+                pass
+        (brought,) = await self.read(storage, stored)
+        self.check.equal(brought.status, status, f"a job can be brought to {status}")
+        return brought
+
+    async def read(self, storage: JobStorageProvider, *jobs: JobRecord) -> list[JobRecord]:
+        """Return how *jobs* stand in the storage now; each must be there."""
+        found = [await storage.get_job(job.tracking_id) for job in jobs]
+        there = [job for job in found if job is not None]
+        self.check.counts(ids_of(there), ids_of(jobs), "a job that was stored and not purged is there")
+        return there
+
+    def as_stored(self, job: JobRecord) -> JobRecord:
+        """Return *job* as the storage keeps it: never early, its instants rounded to the resolution."""
+        starts = round_up(job.execute_after, self.tick)
+        ends = None if job.expire_on is None else round_down(job.expire_on, self.tick)
+        return evolve(job, execute_after=starts, dequeue_after=starts, expire_on=ends)
+
     async def drain(
         self,
         storage: JobStorageProvider,
@@ -211,7 +259,11 @@ class Trial:
         claim = builders.claim_of(*queue_ids, limit=limit, now=now, worker=worker, lease_for=lease_for)
         return await drained(storage.claim_jobs, claim, self.check)
 
-    # Races, cancellation, sizes.
+    # Races, cancellation, made-up values, sizes.
+
+    def examples(self, strategy: SearchStrategy[T], count: int) -> list[T]:
+        """Return *count* values that Hypothesis makes up; the seed decides them, and longer profiles give more."""
+        return examples_of(strategy, self.scaled(count), seed=self.rng.getrandbits(32))
 
     def schedules(self, count: int = 20) -> Iterator[Schedule]:
         """Give seeded schedules; longer profiles give more."""
