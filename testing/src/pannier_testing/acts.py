@@ -44,6 +44,30 @@ async def must_settle(
     )
 
 
+async def must_refuse(
+    check: Checks, storage: JobStorageProvider, job: JobRecord, outcome: Outcome, why: str, *, now: datetime = T0
+) -> None:
+    """Settle the attempt that *job* was claimed for, which must be refused; *why* is told where it is not."""
+    check.true(
+        not await settle(storage, job, outcome, now=now),
+        f"{why}: settling it as {type(outcome).__name__} is refused",
+        expected=f"{job.lease} among the refused",
+        seen="it was accepted",
+    )
+
+
+async def must_have_lost(
+    check: Checks, storage: JobStorageProvider, job: JobRecord, why: str, *, now: datetime = T0
+) -> None:
+    """Renew the lease of *job*, which must be lost; *why* is told where it is not."""
+    check.true(
+        not await renew(storage, job, now=now),
+        f"{why}: renewing its lease is refused",
+        expected=f"{job.lease} among the lost",
+        seen="it was renewed",
+    )
+
+
 async def renew(
     storage: JobStorageProvider, job: JobRecord, *, now: datetime = T0, lease_for: timedelta = LEASE
 ) -> bool:
