@@ -1,9 +1,8 @@
 """Section H: a cancelled job is over at once and for good."""
 
 import asyncio
-from collections.abc import Awaitable
 from datetime import datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from attrs import evolve
@@ -26,6 +25,9 @@ from pannier_testing.jitter import Schedule
 from pannier_testing.processes import barrier
 from pannier_testing.rules import Need, rule
 from pannier_testing.trial import Trial, results_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
 
 DAY: Final = timedelta(days=1)
 OUTCOMES: Final[tuple[Outcome, ...]] = (Succeeded(), Succeeded(Payload("late")), failed(), retry(T0 + DAY), Release())
@@ -214,14 +216,14 @@ async def processes_that_claim_and_cancel_agree(trial: Trial) -> None:
         jobs = trial.jobs(20, queue)
         await storage.store_jobs(jobs)
         start_at = barrier()
-        order = [str(job.tracking_id) for job in trial.rng.sample(jobs, len(jobs))]
+        order: list[Json] = [str(job.tracking_id) for job in trial.rng.sample(jobs, len(jobs))]
         fences, answers = await asyncio.gather(
             claimer.run(claim_one_by_one, start_at=start_at, queue_id=queue),
             canceller.run(cancel_one_by_one, start_at=start_at, tracking_ids=order),
         )
 
         taken = [evolve(job, fence=fences[str(job.tracking_id)]) for job in jobs if str(job.tracking_id) in fences]
-        told = {UUID(name): Cancellation(answer) for name, answer in zip(order, answers, strict=True)}
+        told = {UUID(str(name)): Cancellation(answer) for name, answer in zip(order, answers, strict=True)}
         await _check_all_cancelled(trial, storage, jobs, told, taken)
         if 0 < len(taken) < len(jobs):
             return
