@@ -17,7 +17,7 @@ HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 PYTHONS = sorted({"3.11", "3.12", "3.13", "3.14", HERE}, key=lambda version: int(version.partition(".")[2]))
 ELSEWHERE = [python for python in PYTHONS if python != HERE]
 
-APART = ("tests/saboteurs", "tests/engine/simulation", "tests/packaging")  # each has a session of its own
+APART = ("tests/saboteurs", "tests/engine/simulation", "tests/packaging", "tests/docs")  # each has a session of its own
 EMBEDDED = {
     "memory": "memory://{namespace}",
     "sqlite": "sqlite:///{tmp}/jobs.db",
@@ -38,6 +38,7 @@ nox.options.sessions = [
     "types",
     f"tests-{HERE}",
     "packaging",
+    "docs",
     *(f"tests-{python}" for python in ELSEWHERE),
 ]
 
@@ -147,7 +148,7 @@ def docs(session: nox.Session) -> None:
     """Build the documentation, any warning an error, and run its code blocks."""
     install(session, "docs")
     session.run("sphinx-build", "-W", "-n", "-q", "-b", "html", "docs", "docs/_build/html")
-    session.run("pytest", "docs", *session.posargs)
+    session.run("pytest", "tests/docs", *session.posargs)
 
 
 @nox.session
