@@ -298,13 +298,14 @@ async def a_released_job_keeps_its_lapses_and_errors(trial: Trial) -> None:
     [lapsed] = await acts.claim(storage, job.queue_id, now=T0 + MINUTE + LEASE)
     trial.check.equal((lapsed.attempt, lapsed.lapses), (3, 1), "a lease that lapses is counted")
 
-    await acts.must_settle(trial.check, storage, lapsed, Release(), now=T0 + MINUTE + LEASE)
-
-    trial.check.equal(
-        await storage.get_job(job.tracking_id),
-        evolve(lapsed, status=JobStatus.PENDING, attempt=2, worker_id=None, dequeue_after=job.execute_after),
-        "the record of a job that was retried, lapsed and released",
-    )
+    given_back = evolve(lapsed, status=JobStatus.PENDING, attempt=2, worker_id=None, dequeue_after=job.execute_after)
+    for times in ("once", "twice"):
+        await acts.must_settle(trial.check, storage, lapsed, Release(), now=T0 + MINUTE + LEASE)
+        trial.check.equal(
+            await storage.get_job(job.tracking_id),
+            given_back,
+            f"the record of a job that was retried, lapsed and released {times}",
+        )
 
 
 @rule("R59")
