@@ -114,7 +114,7 @@ class Checks:
     def counts(self, seen: Iterable[Hashable], expected: Iterable[Hashable], promise: str) -> None:
         """Check that both hold the same things equally often, in any order; names what is lost and what is too many."""
         self.count += 1
-        have, want = Counter(seen), Counter(expected)
+        have, want = Counter(iter(seen)), Counter(iter(expected))  # a mapping counts as its keys
         if have != want:
             lost, extra = want - have, have - want
             raise RuleBrokenError(

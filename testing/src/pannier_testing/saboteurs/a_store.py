@@ -1,12 +1,276 @@
 """Storages that break a rule of section A."""
 
-from datetime import datetime
-from uuid import UUID
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime, timedelta
+from uuid import UUID, uuid4
 
-from pannier.records import Cancellation, JobRecord
+from attrs import evolve
+
+from pannier.records import Cancellation, Claim, Claimed, JobRecord, Lease, Payload, Settlement
+from pannier.storage import JobStorageProvider
+from pannier.urls import StorageUrl
 from pannier_testing.reference.loopback import LoopbackProvider
-from pannier_testing.saboteurs.making import on_loopback, on_memory
-from pannier_testing.saboteurs.relay import Relay
+from pannier_testing.reference.model import Model
+from pannier_testing.reference.provider import ReferenceProvider
+from pannier_testing.saboteurs.making import on_loopback, on_memory, on_model, on_reference, on_sqlite
+from pannier_testing.saboteurs.relay import Relay, TransactionalRelay
+
+
+@on_model("R1")
+class LosesTheExpiry(Model):
+    """Forgets `expire_on`."""
+
+    def store_one(self, job: JobRecord) -> UUID:
+        """Store the job without it."""
+        return super().store_one(evolve(job, expire_on=None))
+
+
+@on_memory("R1")
+class ClaimsWithoutMetadata(Relay):
+    """Leaves the metadata out of what a claim returns."""
+
+    async def claim_jobs(self, claim: Claim) -> Claimed:
+        """Read too few columns."""
+        claimed = await super().claim_jobs(claim)
+        return evolve(claimed, jobs=tuple(evolve(job, metadata={}) for job in claimed.jobs))
+
+
+@on_sqlite("R1")
+class ReadsEmptyForNone(TransactionalRelay):
+    """Gives "" where the command was None."""
+
+    async def get_job(self, tracking_id: UUID) -> JobRecord | None:
+        """Write `data or ""`."""
+        job = await super().get_job(tracking_id)
+        if job is None or job.command.data is not None:
+            return job
+        return evolve(job, command=Payload("", encoding=job.command.encoding))
+
+
+@on_reference("R1")
+class DropsEmptyMetadata(ReferenceProvider):
+    """Loses metadata whose value is empty."""
+
+    async def get_job(self, tracking_id: UUID) -> JobRecord | None:
+        """Write `if value`."""
+        job = await super().get_job(tracking_id)
+        return job and evolve(job, metadata={name: value for name, value in job.metadata.items() if value})
+
+
+@on_reference("R1")
+class CountsInSeconds(ReferenceProvider):
+    """Keeps `created_at` in whole seconds."""
+
+    async def get_job(self, tracking_id: UUID) -> JobRecord | None:
+        """Cut the rest off."""
+        job = await super().get_job(tracking_id)
+        return job and evolve(job, created_at=job.created_at.replace(microsecond=0))
+
+
+@on_reference("R1")
+class StoresWhateverComes(ReferenceProvider):
+    """Stores jobs that are not new."""
+
+    async def store_jobs(self, jobs: Sequence[JobRecord]) -> list[UUID]:
+        """Leave `check_new_jobs` out."""
+        return self._do(lambda model: model.store(jobs))
+
+
+@on_model("R2")
+class StartsWhenItWasMade(Model):
+    """Takes the instant at which a job was made where `dequeue_after` equals the default."""
+
+    def store_one(self, job: JobRecord) -> UUID:
+        """Store the job with a default of its own."""
+        standing = super().store_one(job)
+        if standing == job.tracking_id and self.jobs[standing].fence == 0:
+            self.put(evolve(self.jobs[standing], dequeue_after=min(job.created_at, job.execute_after)))
+        return standing
+
+
+@on_reference("R2")
+class CountsAttemptsFromOne(ReferenceProvider):
+    """Gives a job that never ran one attempt."""
+
+    async def get_job(self, tracking_id: UUID) -> JobRecord | None:
+        """Count the first attempt early."""
+        job = await super().get_job(tracking_id)
+        return job and evolve(job, attempt=max(job.attempt, 1))
+
+
+@on_reference("R3")
+class KeepsWhatItIsGiven(ReferenceProvider):
+    """Stores the caller's own objects."""
+
+    async def store_jobs(self, jobs: Sequence[JobRecord]) -> list[UUID]:
+        """Copy nothing."""
+        await super().store_jobs([])
+        return self._do(lambda model: model.store(jobs))
+
+
+@on_reference("R3")
+class GivesWhatItKeeps(ReferenceProvider):
+    """Returns its own objects."""
+
+    async def get_job(self, tracking_id: UUID) -> JobRecord | None:
+        """Copy nothing."""
+        return self._do(lambda model: model.get(tracking_id))
+
+
+@on_reference("R3")
+class ClaimsWhatItKeeps(ReferenceProvider):
+    """Returns its own objects from a claim."""
+
+    async def claim_jobs(self, claim: Claim) -> Claimed:
+        """Copy nothing."""
+        return self._do(lambda model: model.claim(claim))
+
+
+@on_reference("R3")
+class KeepsTheCallersResult(ReferenceProvider):
+    """Stores the caller's own result."""
+
+    async def settle_jobs(self, settlements: Sequence[Settlement], *, now: datetime) -> frozenset[Lease]:
+        """Copy nothing."""
+        return self._do(lambda model: model.settle(settlements, now))
+
+
+@on_memory("R4")
+class RemembersWhatItRead(Relay):
+    """Reads each job once, and answers from a cache of its own until it writes."""
+
+    def __init__(self, inner: JobStorageProvider, url: StorageUrl) -> None:
+        super().__init__(inner, url)
+        self._read: dict[UUID, JobRecord | None] = {}
+
+    async def get_job(self, tracking_id: UUID) -> JobRecord | None:
+        """Look into the cache first."""
+        if tracking_id not in self._read:
+            self._read[tracking_id] = await super().get_job(tracking_id)
+        return self._read[tracking_id]
+
+    async def claim_jobs(self, claim: Claim) -> Claimed:
+        """Forget what was read."""
+        self._read.clear()
+        return await super().claim_jobs(claim)
+
+
+@on_sqlite("R4")
+class WritesLater(TransactionalRelay):
+    """Keeps new jobs to itself until it is asked for the next thing."""
+
+    def __init__(self, inner: JobStorageProvider, url: StorageUrl) -> None:
+        super().__init__(inner, url)
+        self._waiting: list[JobRecord] = []
+
+    async def store_jobs(self, jobs: Sequence[JobRecord]) -> list[UUID]:
+        """Answer at once, and store at the next call."""
+        await self._write()
+        self._waiting = list(jobs)
+        return [job.tracking_id for job in jobs]
+
+    async def get_job(self, tracking_id: UUID) -> JobRecord | None:
+        """Store first what was promised."""
+        await self._write()
+        return await super().get_job(tracking_id)
+
+    async def claim_jobs(self, claim: Claim) -> Claimed:
+        """Store first what was promised."""
+        await self._write()
+        return await super().claim_jobs(claim)
+
+    async def close(self) -> None:
+        """Store first what was promised."""
+        await self._write()
+        await super().close()
+
+    async def _write(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            await super().store_jobs(waiting)
+
+
+@on_reference("R5")
+class StoresOneAfterTheOther(ReferenceProvider):
+    """Keeps the jobs before the bad one of a batch."""
+
+    async def store_jobs(self, jobs: Sequence[JobRecord]) -> list[UUID]:
+        """Store each job for itself."""
+        return [standing for job in jobs for standing in await super().store_jobs([job])]
+
+
+@on_model("R5")
+class FailsForDuplicates(Model):
+    """Raises for a batch that holds one job twice, as a unique index does."""
+
+    def store(self, jobs: Iterable[JobRecord]) -> list[UUID]:
+        """Insert without ON CONFLICT."""
+        batch = list(jobs)
+        if len({job.tracking_id for job in batch}) < len(batch):
+            raise LookupError("UNIQUE constraint failed: jobs.tracking_id")
+        return super().store(batch)
+
+
+@on_model("R5")
+class AsksForTheKeyFirst(Model):
+    """Lets a key stand before a tracking id."""
+
+    def standing(self, job: JobRecord) -> UUID | None:
+        """Look in the wrong order."""
+        by_key = None if job.idempotency_key is None else self.keys.get((job.queue_id, job.idempotency_key))
+        return by_key or super().standing(job)
+
+
+@on_model("R5")
+class AnswersItsOwnIds(Model):
+    """Answers each job's own id, also where another one stands."""
+
+    def store(self, jobs: Iterable[JobRecord]) -> list[UUID]:
+        """Forget what stood."""
+        batch = list(jobs)
+        super().store(batch)
+        return [job.tracking_id for job in batch]
+
+
+@on_sqlite("R6")
+class StoresAtMost999(TransactionalRelay):
+    """Stores no more jobs than an old limit on a statement's values."""
+
+    async def store_jobs(self, jobs: Sequence[JobRecord]) -> list[UUID]:
+        """Cut the batch off."""
+        await super().store_jobs(jobs[:999])
+        return [job.tracking_id for job in jobs]
+
+
+@on_memory("R6")
+class AnswersInAnyOrder(Relay):
+    """Gives the ids of a batch in the order of a set."""
+
+    async def store_jobs(self, jobs: Sequence[JobRecord]) -> list[UUID]:
+        """Sort the answer."""
+        return sorted(await super().store_jobs(jobs))
+
+
+@on_model("R7")
+class OverwritesWhatIsThere(Model):
+    """Replaces a job that is stored again, as an upsert does."""
+
+    def standing(self, job: JobRecord) -> UUID | None:
+        """Look only for another one with the key."""
+        standing = super().standing(job)
+        return None if standing == job.tracking_id else standing
+
+
+@on_model("R7")
+class InsertsASecondTime(Model):
+    """Gives a job that is stored again an id of its own."""
+
+    def store_one(self, job: JobRecord) -> UUID:
+        """Insert with a new id."""
+        if job.tracking_id in self.jobs:
+            super().store_one(evolve(job, tracking_id=uuid4(), idempotency_key=None))
+            return job.tracking_id
+        return super().store_one(job)
 
 
 @on_memory("R8")
@@ -15,7 +279,7 @@ class CancelsAsIfEveryJobWereThere(Relay):
 
     async def cancel_job(self, tracking_id: UUID, *, now: datetime) -> Cancellation:
         """Answer without a look at what was found."""
-        await self.inner.cancel_job(tracking_id, now=now)
+        await super().cancel_job(tracking_id, now=now)
         return Cancellation.CANCELLED
 
 
@@ -29,3 +293,13 @@ class RaisesForUnknownJobs(LoopbackProvider):
         if job is None:
             raise KeyError(tracking_id)
         return job
+
+
+@on_sqlite("R8")
+class FindsEveryLease(TransactionalRelay):
+    """Says of no lease that it is lost."""
+
+    async def renew_leases(self, leases: Collection[Lease], *, now: datetime, lease_for: timedelta) -> frozenset[Lease]:
+        """Renew, and forget the answer."""
+        await super().renew_leases(leases, now=now, lease_for=lease_for)
+        return frozenset()
