@@ -70,6 +70,7 @@ class Notifier:
         self._subscriptions: set[Subscription] = set()
         self._entering = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
+        self._connection: Connection | None = None
 
     @asynccontextmanager
     async def listen(self, queue_ids: frozenset[str]) -> AsyncIterator[AsyncIterator[Notice]]:
@@ -95,6 +96,7 @@ class Notifier:
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
+        await self._hang_up()
 
     async def _start(self) -> None:
         async with self._entering:
@@ -102,10 +104,10 @@ class Notifier:
                 return
             try:
                 async with asyncio.timeout(self._seconds):
-                    connection = await self._subscribe()
+                    self._connection = await self._subscribe()
             except DRIVER_ERRORS as error:
                 raise translated(error, self._settings.shown) from error
-            self._task = asyncio.create_task(self._run(connection))
+            self._task = asyncio.create_task(self._run(self._connection))
 
     async def _subscribe(self) -> Connection:
         connection = await connect(self._settings)
@@ -118,13 +120,17 @@ class Notifier:
 
     async def _run(self, connection: Connection) -> None:
         while True:
-            try:
-                await self._watch(connection)
-            finally:
-                await disconnect(connection)
-            connection = await self._resubscribe()
+            await self._watch(connection)
+            await self._hang_up()
+            self._connection = connection = await self._resubscribe()
             for subscription in self._subscriptions:
                 subscription.put_missed()
+
+    async def _hang_up(self) -> None:
+        """Close the connection. Not in a `finally` of the task, which may be cancelled before its first step."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await disconnect(connection)
 
     async def _watch(self, connection: Connection) -> None:
         """Return when *connection* is lost."""
