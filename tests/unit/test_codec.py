@@ -218,3 +218,30 @@ def test_a_plugin_teaches_the_converter_a_users_own_type() -> None:
     assert payload.data == {"amount": "100 EUR", "parts": ["1 CHF"], "tip": None}
     assert jobs.codec.decode(payload, Pay) == command
     assert jobs.codec.decode(jobs.codec.encode(Money(5, "EUR"), Money), Money) == Money(5, "EUR")
+
+
+class Fruit(enum.StrEnum):
+    """A choice that is a str as well."""
+
+    APPLE = "apple"
+
+
+class Size(enum.IntEnum):
+    """A choice that is an int as well."""
+
+    SMALL = 1
+
+
+@pytest.mark.parametrize("member", [Colour.RED, Fruit.APPLE, Size.SMALL])
+def test_members_of_enums_are_written_as_their_values(member: enum.Enum) -> None:
+    """Those that are a str or an int as well are no exception: they come back as members."""
+    payload = CODEC.encode(member, type(member))
+    assert payload == Payload(member.value)
+    assert CODEC.decode(payload, type(member)) is member
+
+
+@pytest.mark.parametrize("data", [True, 1.0, "1"])
+def test_what_only_equals_a_member_is_none(data: Json) -> None:
+    """Nothing is bent into a member."""
+    with pytest.raises(DecodingError):
+        CODEC.decode(Payload(data), Size)

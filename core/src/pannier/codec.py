@@ -8,6 +8,7 @@ type or refused, never bent into it. Nothing found in a payload ever names code 
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from decimal import Decimal
+from enum import Enum
 from types import NoneType, UnionType
 from typing import Final, Protocol, TypeVar, Union, get_args, get_origin
 from uuid import UUID
@@ -156,7 +157,21 @@ def _be_strict(converter: Converter) -> None:
     converter.register_unstructure_hook(Decimal, str)
     converter.register_structure_hook(Decimal, lambda text, _: Decimal(_text(text)))
     converter.register_unstructure_hook(timedelta, lambda span: span // timedelta(microseconds=1))
+    # cattrs takes them for what they look like, and would neither write nor read them as members.
+    converter.register_unstructure_hook_func(_is_mixed_enum, lambda member: member.value)
+    converter.register_structure_hook_func(_is_mixed_enum, _member)
     converter.register_structure_hook(timedelta, lambda count, _: timedelta(microseconds=_exactly(int)(count, int)))
+
+
+def _is_mixed_enum(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Enum) and issubclass(kind, str | int)
+
+
+def _member(data: object, kind: type[Enum]) -> Enum:
+    member = kind(data)
+    if type(member.value) is not type(data):
+        raise TypeError(f"expected a value of {kind.__name__}, found {type(data).__name__}")
+    return member
 
 
 def _exactly(kind: type[T]) -> Callable[[object, object], T]:
