@@ -15,10 +15,13 @@ from uuid import UUID
 import pytest
 from attrs import frozen
 
-from pannier import Command, JobRecord, JobStatus
+from pannier import Command, JobQueues, JobRecord, JobStatus
 from pannier.cli.app import run
 
 HERE = Path(__file__).parent
+
+PATIENCE_SECONDS = 90
+"""An interpreter that loads the command needs a second, on a busy machine ten; some tests wait for three of them."""
 
 
 @frozen
@@ -78,6 +81,18 @@ def url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
+def empty(url: str) -> str:
+    """The URL of a storage that is there, and holds no job."""
+
+    async def make() -> None:
+        async with JobQueues(url):
+            pass
+
+    asyncio.run(make())
+    return url
+
+
+@pytest.fixture
 def shop(url: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The program `shop`, on that storage, here and in processes that are started from here."""
     monkeypatch.setenv("SHOP_STORAGE", url)
@@ -116,7 +131,7 @@ def wait_until(shop: ModuleType) -> Callable[[UUID, JobStatus], None]:
     """Wait until a job has a status and, if it is running, has reported that it runs."""
 
     async def wait(tracking_id: UUID, status: JobStatus) -> None:
-        async with asyncio.timeout(20), shop.jobs as jobs:
+        async with asyncio.timeout(PATIENCE_SECONDS), shop.jobs as jobs:
             async for progress in jobs.tracker(shop.Sit).follow(tracking_id):
                 if progress.status is status and (progress.current_step or status is not JobStatus.RUNNING):
                     return
@@ -129,7 +144,7 @@ def worked(shop: ModuleType) -> Callable[..., list[UUID]]:
     """Queue commands, and execute them until all have ended."""
 
     async def work(commands: Sequence[Command[object]]) -> list[UUID]:
-        async with asyncio.timeout(20), shop.jobs.worker():
+        async with asyncio.timeout(PATIENCE_SECONDS), shop.jobs.worker():
             ids: list[UUID] = await shop.jobs.queue_jobs(commands)
             for command, tracking_id in zip(commands, ids, strict=True):
                 async for _ in shop.jobs.tracker(type(command)).follow(tracking_id):

@@ -4,8 +4,8 @@ import ast
 import os
 import re
 import signal
-import time
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from io import StringIO
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -21,6 +21,7 @@ from pannier.cli.demo.board import Board
 from pannier.cli.demo.plan import KINDS, Planned, make_plan
 from pannier.cli.demo.verdict import fates, faults_of
 from pannier.cli.demo.work import Deliver, Thumbnail, Transcode
+from pannier.cli.exits import ExitCode
 
 from .conftest import Ended, Running
 
@@ -30,14 +31,12 @@ Start = Callable[..., Running]
 SOURCES = sorted(Path(demo.__file__).parent.glob("*.py"))
 
 
-def test_it_ends_well_within_15_seconds(start: Start) -> None:
-    """On an SQLite file of its own the demo needs less than 15 s, and finds everything as it should be."""
-    began = time.monotonic()
+def test_it_ends_well(start: Start) -> None:
+    """On an SQLite file of its own the demo finds everything as it should be."""
     running = start("demo", "--seed=7")
     output = running.output.read()
 
     assert running.end() == 0
-    assert time.monotonic() - began < 15
     assert "--seed 7" in output
     assert re.search(r"\d+ jobs, each as it should be, in", output)
 
@@ -63,6 +62,25 @@ def test_it_fails_when_its_worker_is_killed(start: Start, url: str) -> None:
 
     assert f"the worker process {pid} ended (-9) before its jobs were done" in running.wait_for("worker process")
     assert running.end() == 1
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_kind_of_job_takes_longer_than_four_seconds(seed: int) -> None:
+    """The kinds run side by side: the demo is over in 15 s wherever three processes start in the rest of that time."""
+    plan = make_plan(seed)
+    commands = [planned.command for planned in plan]
+
+    assert sum(each.seconds for each in commands if isinstance(each, Thumbnail)) < 4 * 4  # in four threads
+    assert max(each.frames * each.seconds_a_frame for each in commands if isinstance(each, Transcode)) < 4
+    assert max(planned.delay for planned in plan) < timedelta(seconds=4)
+
+
+def test_it_refuses_a_storage_that_no_other_process_can_share(pannier: Run) -> None:
+    """Its worker would wait for ever on jobs that it can't see; the message says what to do instead."""
+    ended = pannier("demo", "--storage=memory://demo")
+
+    assert ended.code == ExitCode.CONFIGURATION
+    assert "other processes can't share memory://demo; leave --storage out" in ended.err
 
 
 def test_a_seed_decides_the_plan() -> None:

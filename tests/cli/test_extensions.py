@@ -1,7 +1,7 @@
 """Sub-commands from other distributions."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -89,11 +89,12 @@ def test_a_broken_one_is_reported_and_the_rest_works(
     assert "demo" in ended.out
 
 
-def test_a_command_of_our_own_loads_none(pannier: Run, install: Install) -> None:
+@pytest.mark.parametrize("arguments", [("ping", "memory://"), ("--version",)], ids=" ".join)
+def test_a_command_of_our_own_loads_none(pannier: Run, install: Install, arguments: Sequence[str]) -> None:
     """A worker does not pay for, or suffer from, what other distributions add."""
     install("raise RuntimeError('out of order')")
 
-    ended = pannier("ping", "memory://")
+    ended = pannier(*arguments)
 
     assert (ended.code, ended.err) == (0, "")
 

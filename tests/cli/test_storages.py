@@ -1,24 +1,54 @@
 """`pannier ping` and `pannier adapters`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
+from pathlib import Path
 from types import ModuleType
+from uuid import uuid4
 
 import pytest
 
 from pannier.cli.durations import spell
+from pannier.cli.exits import ExitCode
 
 from .conftest import Ended
 
 Run = Callable[..., Ended]
 
 
-def test_a_storage_that_answers_is_told_so(pannier: Run, url: str) -> None:
+def test_a_storage_that_answers_is_told_so(pannier: Run, empty: str) -> None:
     """`ping` says which storage answered, and how fast."""
-    ended = pannier("ping", url)
+    ended = pannier("ping", empty)
 
     assert ended.code == 0
-    assert ended.out.startswith(f"{url} answers in ")
+    assert ended.out.startswith(f"{empty} answers in ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("ping",),
+        ("adapters",),
+        ("queues",),
+        ("jobs", "list"),
+        ("jobs", "show"),
+        ("jobs", "cancel"),
+        ("jobs", "requeue"),
+        ("purge", "--older-than=1h"),
+    ],
+    ids=" ".join,
+)
+def test_a_look_at_a_misspelled_file_makes_none(
+    pannier: Run, url: str, tmp_path: Path, arguments: Sequence[str]
+) -> None:
+    """Whoever mistypes the name of a file is told so, and finds no empty one afterwards."""
+    ids = [uuid4()] * (arguments[-1] in {"show", "cancel", "requeue"})
+
+    ended = pannier(*arguments, url, *ids)
+
+    assert ended.code == ExitCode.CONFIGURATION
+    assert f"{url!r} can't be used: there is no such storage" in ended.err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_program_is_a_target(pannier: Run, shop: ModuleType, url: str) -> None:
@@ -26,9 +56,9 @@ def test_a_program_is_a_target(pannier: Run, shop: ModuleType, url: str) -> None
     assert pannier("ping", f"{shop.__name__}:jobs").out.startswith(url)
 
 
-def test_the_environment_is_a_target(pannier: Run, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_is_a_target(pannier: Run, empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a target on the command line PANNIER_STORAGE names it."""
-    monkeypatch.setenv("PANNIER_STORAGE", url)
+    monkeypatch.setenv("PANNIER_STORAGE", empty)
 
     assert pannier("ping").code == 0
 

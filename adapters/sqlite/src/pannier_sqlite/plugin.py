@@ -27,7 +27,12 @@ class SqlitePlugin:
         """Offer the SQLite storage."""
         return (
             StorageAdapter(
-                name="sqlite", schemes=("sqlite",), create=self._create, destroy=self._destroy, options=OPTIONS
+                name="sqlite",
+                schemes=("sqlite",),
+                create=self._create,
+                destroy=self._destroy,
+                options=OPTIONS,
+                exists=self._exists,
             ),
         )
 
@@ -36,6 +41,9 @@ class SqlitePlugin:
         from pannier_sqlite.provider import SqliteStorage
 
         return SqliteStorage(settings, self._files)
+
+    async def _exists(self, url: StorageUrl) -> bool:
+        return await asyncio.to_thread(settings_of(url).path.exists)
 
     async def _destroy(self, url: StorageUrl) -> None:
         settings = settings_of(url)

@@ -51,7 +51,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     app = make_app()
     own = own_commands(app)
-    if not arguments or arguments[0] not in own:  # a command of our own needs nobody else's
+    if not arguments or arguments[0] not in {*own, "--version"}:  # what is our own needs nobody else's
         for error in add_extensions(app, taken=own):
             print(line_of(error), file=sys.stderr)
     try:

@@ -26,7 +26,7 @@ from pannier.cli.showing import (
     table,
     when,
 )
-from pannier.cli.targets import Ids, Target, TargetOrId, inspector_of, job_queues_of, target_and_ids
+from pannier.cli.targets import Ids, Target, TargetOrId, inspector_of, opened, target_and_ids
 from pannier.cli.words import printable
 from pannier.records import Cancellation, JobFilter, JobRecord, JobStatus, Requeue
 
@@ -132,7 +132,7 @@ async def _find(target: str, wanted: JobFilter, limit: int) -> tuple[list[JobRec
     """Return up to *limit* jobs, the time, and whether there are more."""
     found: list[JobRecord] = []
     cursor: str | None = None
-    async with job_queues_of(target) as jobs:
+    async with opened(target) as jobs:
         inspector = inspector_of(jobs)
         while len(found) <= limit:
             page = await inspector.find_jobs(wanted, cursor=cursor, limit=min(PAGE, limit + 1 - len(found)))
@@ -144,17 +144,17 @@ async def _find(target: str, wanted: JobFilter, limit: int) -> tuple[list[JobRec
 
 
 async def _get(target: str, ids: Sequence[UUID]) -> tuple[list[JobRecord | None], datetime]:
-    async with job_queues_of(target) as jobs:
+    async with opened(target) as jobs:
         return [await jobs.storage.get_job(tracking_id) for tracking_id in ids], jobs.session.clock.now()
 
 
 async def _cancel(target: str, ids: Sequence[UUID]) -> list[Cancellation]:
-    async with job_queues_of(target) as jobs:
+    async with opened(target) as jobs:
         return [await jobs.cancel_job(tracking_id) for tracking_id in ids]
 
 
 async def _requeue(target: str, ids: Sequence[UUID], expire_after: timedelta | None) -> list[Requeue]:
-    async with job_queues_of(target) as jobs:
+    async with opened(target) as jobs:
         inspector = inspector_of(jobs)
         now = jobs.session.clock.now()
         expire_on = None if expire_after is None else now + expire_after

@@ -12,7 +12,7 @@ from rich.text import Text
 from pannier.cli.durations import parse_duration
 from pannier.cli.jobs import Json, Metadata, Queues, Statuses, job_filter
 from pannier.cli.showing import STYLES, console, print_json, table
-from pannier.cli.targets import Target, inspector_of, job_queues_of
+from pannier.cli.targets import Target, inspector_of, opened
 from pannier.cli.words import printable
 from pannier.records import COMPLETE, JobFilter, JobStatus, Purged, StaleJobs
 
@@ -58,7 +58,7 @@ def purge(
 
 async def _count(target: str, wanted: JobFilter) -> tuple[list[str], Counts]:
     """Return the names of all queues that hold jobs or have a handler, and the counts."""
-    async with job_queues_of(target) as jobs:
+    async with opened(target) as jobs:
         counts = await inspector_of(jobs).count_jobs(wanted)
         known = {registration.queue_id for registration in jobs.registry} if wanted.queue_ids is None else set()
         return sorted({name for name, _ in counts} | known | (wanted.queue_ids or set())), counts
@@ -66,7 +66,7 @@ async def _count(target: str, wanted: JobFilter) -> tuple[list[str], Counts]:
 
 async def _purge(target: str, keep: Mapping[JobStatus, timedelta], queue_ids: frozenset[str] | None) -> Purged:
     expired = deleted = 0
-    async with job_queues_of(target) as jobs:
+    async with opened(target) as jobs:
         now = jobs.session.clock.now()
         while True:
             step = await jobs.storage.purge_stale_jobs(StaleJobs(now=now, keep=keep, queue_ids=queue_ids))

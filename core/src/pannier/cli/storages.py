@@ -16,7 +16,7 @@ from pannier.cli.durations import spell
 from pannier.cli.extensions import broken_commands
 from pannier.cli.health import NOBODY
 from pannier.cli.showing import console, table
-from pannier.cli.targets import Target, job_queues_of
+from pannier.cli.targets import Target, opened
 from pannier.cli.words import printable
 from pannier.hookspecs import PROJECT
 from pannier.plugins import OFFICIAL_ADAPTERS, Plugins
@@ -48,14 +48,14 @@ def adapters(
 
 
 async def _ping(target: str) -> tuple[str, timedelta]:
-    async with job_queues_of(target) as jobs:
+    async with opened(target) as jobs:
         began = time.perf_counter()
         await jobs.storage.get_job(NOBODY)
         return jobs.storage_name, timedelta(seconds=time.perf_counter() - began)
 
 
 async def _describe(target: str) -> Table:
-    async with job_queues_of(target) as jobs:
+    async with opened(target) as jobs:
         facts = Table.grid(padding=(0, 2))
         facts.add_column(style="bold")
         facts.add_row("storage", Text(printable(jobs.storage_name)))

@@ -3,7 +3,8 @@
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Final, TypeAlias
@@ -84,6 +85,24 @@ def job_queues_of(target: str) -> JobQueues:
     hint = f"the JobQueues there: {', '.join(known) or 'none'}"
     what = f"there is no {path!r} in {module_name!r}" if found is None else f"it is no JobQueues but {kind_of(found)}"
     raise TargetError(target, f"{what}; {hint}")
+
+
+@asynccontextmanager
+async def opened(target: str) -> AsyncIterator[JobQueues]:
+    """
+    Open the job queues that *target* names, to look at them.
+
+    A storage that only a URL names has to be there: a look at a misspelled one would make it.
+
+    Raises:
+        ConfigurationError: It names none, or there is no such storage.
+        StorageError: It can't be opened.
+    """
+    jobs = job_queues_of(target)
+    if "://" in target and not await jobs.source.exists():
+        raise TargetError(jobs.storage_name, "there is no such storage; a program that queues jobs there makes it")
+    async with jobs:
+        yield jobs
 
 
 def target_and_ids(first: str | None, others: Sequence[str] | None) -> tuple[str, list[UUID]]:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from pannier import Cancellation, JobProgress, JobQueues
+from pannier import Cancellation, ConfigurationError, JobProgress, JobQueues
 from pannier.cli.demo.board import Board
 from pannier.cli.demo.plan import CANCEL_AT_PAGE, Planned, make_plan
 from pannier.cli.demo.processes import DemoError, read_back, worker_process
@@ -32,6 +32,7 @@ async def run_demo(url: str, *, seed: int, log: Path, console: Console) -> None:
 
     Raises:
         DemoError: Something is not as it should be.
+        ConfigurationError: The storage can't be shared with other processes.
         PannierError: The storage can't be used.
     """
     began = time.monotonic()
@@ -39,6 +40,7 @@ async def run_demo(url: str, *, seed: int, log: Path, console: Console) -> None:
     run = uuid4().hex[:8]
     console.print(_title(jobs, seed))
     async with jobs:
+        _check_shared(jobs)
         queued = await queue_plan(jobs, make_plan(seed), run)
         async with worker_process(url, log) as worker:
             console.print(_heading(queued, worker))
@@ -49,6 +51,14 @@ async def run_demo(url: str, *, seed: int, log: Path, console: Console) -> None:
     console.print(Text("What became of each, as yet another process finds it in the storage:"), fates(queued, found))
     _judge(queued, found)
     console.print(Text(f"{len(queued)} jobs, each as it should be, in {time.monotonic() - began:.1f} s.", "bold green"))
+
+
+def _check_shared(jobs: JobQueues) -> None:
+    if not jobs.storage.capabilities.shared:
+        raise ConfigurationError(
+            f"the demo's worker is another process, and other processes can't share {jobs.storage_name}; leave "
+            f"--storage out, or name a storage that can, such as sqlite:///demo.db"
+        )
 
 
 async def queue_plan(jobs: JobQueues, plan: Sequence[Planned], run: str) -> Queued:

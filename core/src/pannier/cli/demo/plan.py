@@ -9,7 +9,7 @@ from attrs import field, frozen
 from pannier import Command, JobStatus
 from pannier.cli.demo.work import Charge, Crawl, Deliver, Remind, Thumbnail, Transcode, size_of, thumbnail_of
 
-CANCEL_AT_PAGE = 20
+CANCEL_AT_PAGE = 12
 """A crawl is cancelled once it has reported so many pages."""
 
 
@@ -74,7 +74,7 @@ def _thumbnails(random: Random) -> Iterator[Planned]:
     for number in range(1, 17):
         photo = f"photo-{number:02}.jpg"
         yield Planned(
-            command=Thumbnail(photo, seconds=round(random.uniform(0.05, 0.4), 3)),
+            command=Thumbnail(photo, seconds=round(random.uniform(0.05, 0.3), 3)),
             label=photo,
             status=JobStatus.SUCCEEDED,
             result=thumbnail_of(photo),
@@ -84,7 +84,7 @@ def _thumbnails(random: Random) -> Iterator[Planned]:
 
 def _transcodings(random: Random) -> Iterator[Planned]:
     for film in ("harbour.mov", "lighthouse.mov", "market.mov", "night-train.mov", "pass-road.mov"):
-        command = Transcode(film, frames=random.randint(20, 40), seconds_a_frame=round(random.uniform(0.06, 0.11), 3))
+        command = Transcode(film, frames=random.randint(16, 30), seconds_a_frame=round(random.uniform(0.05, 0.08), 3))
         result = {
             "total_steps": command.frames,
             "current_step": command.frames,
@@ -120,12 +120,12 @@ def _reminders(random: Random) -> Iterator[Planned]:
             label=whom,
             status=JobStatus.SUCCEEDED,
             result=f"it is time, {whom}",
-            delay=timedelta(seconds=round(random.uniform(1.5, 5), 2)),
+            delay=timedelta(seconds=round(random.uniform(1, 3), 2)),
         )
 
 
 def _crawls(random: Random) -> Iterator[Planned]:
     for site in ("north.example", "south.example"):
         yield Planned(
-            command=Crawl(site, pages=random.randint(60, 90)), label=site, status=JobStatus.CANCELLED, attempts=1
+            command=Crawl(site, pages=random.randint(40, 60)), label=site, status=JobStatus.CANCELLED, attempts=1
         )

@@ -72,7 +72,7 @@ class Deliver(Command[int]):
     failures: int
 
 
-@handlers.handler(max_concurrency=5, retry=RetryPolicy(max_attempts=5, first_delay=timedelta(seconds=0.5)))
+@handlers.handler(max_concurrency=5, retry=RetryPolicy(max_attempts=5, first_delay=timedelta(seconds=0.3)))
 async def deliver(command: Deliver, job: JobContext[int]) -> int:
     """Give the number of the attempt that got through."""
     await asyncio.sleep(0.1)
@@ -92,7 +92,7 @@ class Charge(Command[None]):
     card: str
 
 
-@handlers.handler(max_concurrency=3, retry=RetryPolicy(max_attempts=2, first_delay=timedelta(seconds=0.5)))
+@handlers.handler(max_concurrency=3, retry=RetryPolicy(max_attempts=2, first_delay=timedelta(seconds=0.3)))
 async def charge(command: Charge) -> None:
     """Find the card declined."""
     await asyncio.sleep(0.2)
@@ -124,6 +124,6 @@ class Crawl(Command[int]):
 async def crawl(command: Crawl, job: JobContext[int]) -> int:
     """Give the number of pages, if it ever gets there."""
     for page in range(1, command.pages + 1):
-        await asyncio.sleep(0.12)
+        await asyncio.sleep(0.1)
         await job.report(current_step=page, total_steps=command.pages, status=f"page {page} of {command.pages}")
     return command.pages
