@@ -245,3 +245,29 @@ def test_what_only_equals_a_member_is_none(data: Json) -> None:
     """Nothing is bent into a member."""
     with pytest.raises(DecodingError):
         CODEC.decode(Payload(data), Size)
+
+
+@frozen
+class Order(Command[None]):
+    """Holds such members everywhere."""
+
+    fruit: Fruit
+    maybe: Size | None
+    either: Fruit | int
+    stock: dict[Fruit, list[Size]]
+
+
+def test_members_are_read_back_from_wherever_they_are() -> None:
+    """In fields, unions, keys and lists."""
+    order = Order(Fruit.APPLE, Size.SMALL, Fruit.APPLE, {Fruit.APPLE: [Size.SMALL]})
+    payload = CODEC.encode(order, Order)
+    assert payload == Payload({"fruit": "apple", "maybe": 1, "either": "apple", "stock": {"apple": [1]}})
+    again = CODEC.decode(payload, Order)
+    assert isinstance(again, Order)
+    assert (again.fruit, again.maybe, *again.stock, *again.stock[Fruit.APPLE]) == (
+        Fruit.APPLE,
+        Size.SMALL,
+        Fruit.APPLE,
+        Size.SMALL,
+    )
+    assert type(again.fruit) is type(next(iter(again.stock))) is Fruit

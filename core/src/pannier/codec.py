@@ -144,7 +144,25 @@ def _payload(data: object) -> Payload:
     try:
         return Payload(data)  # type: ignore[arg-type]  # it checks itself
     except (TypeError, ValueError) as error:
-        raise EncodingError(str(error)) from error
+        try:
+            return Payload(_without_members(data))  # type: ignore[arg-type]  # as above
+        except (TypeError, ValueError, RecursionError):
+            raise EncodingError(str(error)) from error
+
+
+def _without_members(data: object) -> object:
+    """
+    Put values in the place of members of enums.
+
+    cattrs' JSON converter lets those through that are a str or an int as well.
+    """
+    if isinstance(data, Enum):
+        return data.value
+    if type(data) is dict:
+        return {_without_members(key): _without_members(value) for key, value in data.items()}
+    if type(data) is list:
+        return [_without_members(item) for item in data]
+    return data
 
 
 def _be_strict(converter: Converter) -> None:
@@ -157,28 +175,16 @@ def _be_strict(converter: Converter) -> None:
     converter.register_unstructure_hook(Decimal, str)
     converter.register_structure_hook(Decimal, lambda text, _: Decimal(_text(text)))
     converter.register_unstructure_hook(timedelta, lambda span: span // timedelta(microseconds=1))
-    # cattrs takes them for what they look like, and would neither write nor read them as members.
-    converter.register_unstructure_hook_func(_is_mixed_enum, lambda member: member.value)
-    converter.register_structure_hook_func(_is_mixed_enum, _member)
     converter.register_structure_hook(timedelta, lambda count, _: timedelta(microseconds=_exactly(int)(count, int)))
 
 
-def _is_mixed_enum(kind: object) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Enum) and issubclass(kind, str | int)
-
-
-def _member(data: object, kind: type[Enum]) -> Enum:
-    member = kind(data)
-    if type(member.value) is not type(data):
-        raise TypeError(f"expected a value of {kind.__name__}, found {type(data).__name__}")
-    return member
-
-
-def _exactly(kind: type[T]) -> Callable[[object, object], T]:
-    def read(data: object, _: object) -> T:
-        if type(data) is kind:
+def _exactly(kind: type[T]) -> Callable[[object, type[T]], T]:
+    def read(data: object, wanted: type[T]) -> T:
+        if type(data) is not kind:
+            raise TypeError(f"expected {kind.__name__}, found {type(data).__name__}")
+        if wanted is kind or not (isinstance(wanted, type) and issubclass(wanted, Enum)):
             return data
-        raise TypeError(f"expected {kind.__name__}, found {type(data).__name__}")
+        return wanted(data)  # cattrs asks here for members that are a str or an int as well
 
     return read
 
