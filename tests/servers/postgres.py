@@ -12,10 +12,12 @@ PANNIER_TEST_POSTGRESQL_BIN names the folder of the programs of another PostgreS
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -98,6 +100,13 @@ class PostgresServer:
         """Stop it as a crash does: what was not committed is lost, and the next start recovers."""
         self._run("pg_ctl", "stop", "--mode=immediate", "--wait", "--silent")
 
+    def kill(self) -> None:
+        """Kill it with SIGKILL, as a lack of memory does; return once all of its processes are gone."""
+        postmaster = int((self._data / "postmaster.pid").read_text().split()[0])
+        os.kill(postmaster, signal.SIGKILL)
+        while self._is_held():  # its children end when they notice, and hold its shared memory until then
+            time.sleep(0.01)
+
     def execute(self, statement: str, *, database: str = ROLE) -> None:
         """Run *statement* as the superuser."""
         self._run(
@@ -109,6 +118,10 @@ class PostgresServer:
     @property
     def _data(self) -> Path:
         return self.folder / "data"
+
+    def _is_held(self) -> bool:
+        """Whether any process works in the data folder."""
+        return any(_folder_of(process) == self._data for process in Path("/proc").glob("[0-9]*"))
 
     def _run(self, program: str, *arguments: str) -> None:
         account = _account()
@@ -189,6 +202,14 @@ def main(arguments: Sequence[str]) -> int:
     with server_url() as url:
         filled = [argument.replace("{url}", url) for argument in command]
         return subprocess.run(filled, env={**os.environ, URL_VARIABLE: url}, check=False).returncode
+
+
+def _folder_of(process: Path) -> Path | None:
+    """Return the working folder of *process*, which is a server's data folder; None if it is gone, or a stranger's."""
+    try:
+        return (process / "cwd").readlink()
+    except OSError:
+        return None
 
 
 def _account() -> str | None:

@@ -5,14 +5,11 @@ A role that may only read and write rows can open a storage whose schema is curr
 """
 
 import asyncio
-from contextlib import suppress
 from importlib.resources import files
 from typing import Final
 
-import asyncpg
-
 from pannier.errors import SchemaTooNewError, StorageRefusedError
-from pannier_postgres._connection import Connection, connect, disconnect, transaction, transaction_settings
+from pannier_postgres._connection import Connection, connect, disconnect, session_settings, transaction
 from pannier_postgres._errors import DRIVER_ERRORS, translated
 from pannier_postgres._statements import filled, quoted
 from pannier_postgres.settings import Settings
@@ -28,6 +25,19 @@ LEAST_SERVER: Final = 15
 
 MIGRATION_SECONDS: Final = 3600
 """How long a migration may take. One that builds an index over millions of jobs needs more than a call's timeout."""
+
+_HAS_SCHEMA: Final = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)"
+
+_HAS_VERSIONS: Final = """
+SELECT EXISTS (
+    SELECT FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE nspname = $1 AND relname = 'schema_versions'
+)
+"""
+"""
+Not to_regclass() and its like: those answer from a cache of the session that waiting for an advisory lock does not
+refresh. Who had looked before, and then waited for somebody else's migration, was told that there was nothing.
+"""
 
 _VERSION: Final = """
 SELECT coalesce(max(version), 0) AS version, coalesce(max(readable_from), 0) AS readable_from
@@ -47,6 +57,13 @@ CREATE TABLE IF NOT EXISTS {schema}.schema_versions (
 )
 """
 
+_IS_EMPTY: Final = """
+SELECT NOT EXISTS (
+    SELECT FROM pg_depend JOIN pg_namespace ON pg_namespace.oid = refobjid
+    WHERE refclassid = 'pg_namespace'::regclass AND nspname = $1 AND deptype = 'n'
+)
+"""
+
 
 async def prepare(settings: Settings) -> None:
     """
@@ -63,7 +80,8 @@ async def prepare(settings: Settings) -> None:
         try:
             async with asyncio.timeout(seconds):
                 _check_server(connection, settings)
-                is_current = await _version(connection, settings) >= KNOWN
+                async with transaction(connection):  # a pooler lends one session for as long as it is open
+                    is_current = await _version(connection, settings) >= KNOWN
             if not is_current:
                 async with asyncio.timeout(MIGRATION_SECONDS), transaction(connection):
                     await _migrate(connection, settings)
@@ -84,7 +102,8 @@ async def destroy(settings: Settings) -> None:
         async with asyncio.timeout(settings.timeout.total_seconds()):
             connection = await connect(settings)
             try:
-                await _destroy(connection, settings)
+                async with transaction(connection):
+                    await _destroy(connection, settings)
             finally:
                 await disconnect(connection)
     except DRIVER_ERRORS as error:
@@ -101,7 +120,7 @@ def _check_server(connection: Connection, settings: Settings) -> None:
 
 async def _version(connection: Connection, settings: Settings) -> int:
     """Return the version of the schema, 0 where there is none."""
-    if await connection.fetchval("SELECT to_regclass($1)", _sql("{schema}.schema_versions", settings)) is None:
+    if not await connection.fetchval(_HAS_VERSIONS, settings.schema):
         return 0
     [row] = await connection.fetch(_sql(_VERSION, settings))
     version: int = row["version"]
@@ -111,12 +130,13 @@ async def _version(connection: Connection, settings: Settings) -> int:
 
 
 async def _migrate(connection: Connection, settings: Settings) -> None:
-    await connection.execute(transaction_settings(settings))
+    await connection.execute(f"SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = '{MIGRATION_SECONDS}s'")
     await connection.execute(_LOCK, settings.channel)
     version = await _version(connection, settings)  # somebody else may have been here first
     if version >= KNOWN:
         return
-    await connection.execute(f"SET LOCAL statement_timeout = '{MIGRATION_SECONDS}s'")
+    # Whoever waits to alter a table makes all others wait behind him: not for longer than a call may take.
+    await connection.execute(f"SET LOCAL lock_timeout = '{session_settings(settings)['lock_timeout']}'")
     has_made_schema = await _make_schema(connection, settings)
     await connection.execute(_sql(_TABLE, settings))
     for path in sorted(files("pannier_postgres").joinpath("migrations").iterdir(), key=lambda path: path.name):
@@ -128,22 +148,21 @@ async def _migrate(connection: Connection, settings: Settings) -> None:
 
 async def _make_schema(connection: Connection, settings: Settings) -> bool:
     """Make the schema unless it is there: IF NOT EXISTS would ask for the right to make one all the same."""
-    if await connection.fetchval("SELECT to_regnamespace($1)", quoted(settings.schema)) is not None:
+    if await connection.fetchval(_HAS_SCHEMA, settings.schema):
         return False
     await connection.execute(_sql("CREATE SCHEMA {schema}", settings))
     return True
 
 
 async def _destroy(connection: Connection, settings: Settings) -> None:
-    if await connection.fetchval("SELECT to_regclass($1)", _sql("{schema}.schema_versions", settings)) is None:
+    if not await connection.fetchval(_HAS_VERSIONS, settings.schema):
         return
     has_made_schema = await connection.fetchval(
         _sql("SELECT bool_or(has_made_schema) FROM {schema}.schema_versions", settings)
     )
     await connection.execute(_sql("DROP TABLE IF EXISTS {schema}.jobs, {schema}.schema_versions", settings))
-    if has_made_schema:
-        with suppress(asyncpg.DependentObjectsStillExistError):
-            await connection.execute(_sql("DROP SCHEMA {schema}", settings))
+    if has_made_schema and await connection.fetchval(_IS_EMPTY, settings.schema):
+        await connection.execute(_sql("DROP SCHEMA {schema}", settings))
 
 
 def _sql(text: str, settings: Settings) -> str:
