@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-import pytest
-
 from pannier_testing.rules import CONTRACT, RuleTest, collect_tests
 from pannier_testing.subject import Place
 
 if TYPE_CHECKING:
+    import pytest
+
     from pannier_testing.plugin import Suite
 
 FIXED = ("test_rule", "pytest_generate_tests", "__init_subclass__")
@@ -65,13 +65,13 @@ class StorageConformance:
         if unknown:
             raise TypeError(f"{cls.__qualname__} declares deviations from unknown rules: {', '.join(unknown)}")
 
-    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+    def pytest_generate_tests(self, metafunc: "pytest.Metafunc") -> None:
         """Give `test_rule` one test of the suite at a time."""
         chosen: list[str] = metafunc.config.getoption("pannier_rule")
         tests = [test for test in collect_tests() if not chosen or test.rule.number in chosen]
         metafunc.parametrize("rule_test", tests, ids=[test.id for test in tests])
 
-    def test_rule(self, rule_test: RuleTest, request: pytest.FixtureRequest) -> None:
+    def test_rule(self, rule_test: RuleTest, request: "pytest.FixtureRequest") -> None:
         """Hold the storage to one rule of the contract."""
         suite: Suite | None = request.config.pluginmanager.get_plugin("pannier-suite")
         assert suite is not None
