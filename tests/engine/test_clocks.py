@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from attrs import frozen
 
-from pannier import Command, JobQueues
+from pannier import Command, JobQueues, WorkerOptions
 from pannier.clock import Clock
 from pannier.environment import Environment
+from pannier.records import JobFilter
 from tests.engine.conftest import QUICK, SHORT_LEASES, play, until
 from tests.engine.troubled import TroubledStorage
 
@@ -132,3 +133,69 @@ def test_the_clock_is_read_anew_after_a_suspension(monkeypatch: pytest.MonkeyPat
             assert abs(jobs.session.clock.now() - datetime.now(UTC)) < timedelta(milliseconds=500)
 
     play(main)
+
+
+class Set:
+    """A storage's clock that somebody sets."""
+
+    def __init__(self) -> None:
+        self.by = timedelta(0)
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.by
+
+
+@pytest.fixture
+def read_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read the clock every few milliseconds, for tests that can't wait for a minute."""
+    monkeypatch.setattr("pannier.session.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("pannier.session.READ_CLOCK_SECONDS", 0.02)
+
+
+@pytest.mark.usefixtures("read_often")
+def test_an_idle_worker_whose_clock_is_set_back_goes_on_probing() -> None:
+    """A job stored without a hint is found, though the next probe was to be an hour away by the new clock."""
+    clock = Set()
+    storage = TroubledStorage(clock=clock)
+    jobs = JobQueues(storage, defaults=QUICK)
+
+    @jobs.handler()
+    async def work(command: Work) -> int:
+        return 1
+
+    async def main() -> None:
+        async with jobs.worker(WorkerOptions(probe_every=timedelta(milliseconds=200))):
+            await until(lambda: storage.calls["claim_jobs"] > 1)
+            clock.by = timedelta(hours=-1)
+            await until(lambda: jobs.session.clock.now() < datetime.now(UTC) - timedelta(minutes=30))
+            job = jobs.create_job(Work())
+            await jobs.storage.store_jobs([job])
+            await jobs.tracker(Work).wait_for_result(job.tracking_id)
+
+    play(main)
+
+
+@pytest.mark.usefixtures("read_often")
+def test_leases_are_renewed_by_a_clock_that_was_set_back() -> None:
+    """The lease ends soon by the new clock as well, and the handler runs once, however long it takes."""
+    clock = Set()
+    storage = TroubledStorage(clock=clock)
+    jobs = JobQueues(storage, defaults=QUICK)
+    runs: list[int] = []
+
+    @jobs.handler()
+    async def work(command: Work) -> int:
+        runs.append(1)
+        clock.by = timedelta(hours=-1)
+        await asyncio.sleep(3 * SHORT_LEASES.lease_for.total_seconds())
+        [job] = (await jobs.storage.find_jobs(JobFilter())).jobs  # type: ignore[attr-defined]  # the memory storage's
+        assert timedelta(0) < job.dequeue_after - clock() <= SHORT_LEASES.lease_for
+        return 1
+
+    async def main() -> None:
+        async with jobs.worker(SHORT_LEASES):
+            tracking_id = await jobs.queue_job(Work())
+            await jobs.tracker(Work).wait_for_result(tracking_id)
+
+    play(main)
+    assert runs == [1]

@@ -6,7 +6,7 @@ from random import Random
 from threading import Thread
 from uuid import UUID
 
-from pannier.clock import StorageClock, SystemClock
+from pannier.clock import HELD, StorageClock, SystemClock
 from pannier.ids import TrackingIds
 
 T0 = datetime(2030, 1, 1, tzinfo=UTC)
@@ -80,17 +80,28 @@ def test_the_promptest_of_three_readings_counts() -> None:
     assert world.readings == 3
 
 
-def test_it_never_goes_backwards() -> None:
-    """A storage whose clock was set back holds it still until time has caught up."""
+def test_it_stands_still_rather_than_go_back_by_what_readings_are_inexact_by() -> None:
+    """A reading that is a little behind the one before holds the clock until time has caught up."""
     world = World()
     clock = clock_of(world)
     before = clock.now()
     assert world.instant is not None
-    world.instant -= timedelta(seconds=30)
+    world.instant -= HELD
     asyncio.run(clock.synchronise())
     assert clock.now() == before
-    world.pass_by(31)
-    assert clock.now() == before + timedelta(seconds=1)
+    world.pass_by(3)
+    assert clock.now() == before + timedelta(seconds=2)
+
+
+def test_a_storage_clock_that_was_set_back_is_followed() -> None:
+    """To whoever opens the storage later, what is due by a clock that stands still would lie an hour ahead."""
+    world = World()
+    clock = clock_of(world)
+    clock.now()
+    assert world.instant is not None
+    world.instant -= timedelta(hours=1)
+    asyncio.run(clock.synchronise())
+    assert clock.now() == world.instant
 
 
 def test_ids_are_of_version_7_and_carry_the_time() -> None:

@@ -9,6 +9,9 @@ PROMPT_SECONDS: Final = 0.1
 READINGS: Final = 3
 """A reading may be wrong by half its round trip: one that was slow is taken again, and the promptest counts."""
 
+HELD: Final = timedelta(seconds=1)
+"""What two readings may differ by and be taken for inexact; a clock that went back further was set, and is followed."""
+
 
 class Clock(Protocol):
     """Tells the time by which jobs are due and leases end."""
@@ -30,9 +33,10 @@ class StorageClock:
     """
     The storage's clock, so that workers whose own clocks disagree agree about leases and due times (E15).
 
-    Read by `synchronise`; carried on between by a counter that goes on while the machine is suspended. Never goes
-    backwards. Where the storage has no clock, the wall clock is used as it is: all workers of such a storage share a
-    host.
+    Read by `synchronise`; carried on between by a counter that goes on while the machine is suspended. It stands still
+    rather than go back by what readings are inexact by. A storage's clock that was set back is followed: whoever comes
+    later goes by it, and to him what a clock held still calls due would lie in the future. Where the storage has no
+    clock, the wall clock is used as it is: all workers of such a storage share a host.
     """
 
     def __init__(
@@ -61,8 +65,11 @@ class StorageClock:
                 break
             again = await self._reading()
             best = min((reading for reading in (best, again) if reading), key=lambda reading: reading.round_trip)
-        if best is not None:
-            self._anchor = (best.instant, best.read_at)
+        if best is None:
+            return
+        self._anchor = (best.instant, best.read_at)
+        if self._latest is not None and self._latest - self._carried_on(self._anchor) > HELD:
+            self._latest = None
 
     async def _reading(self) -> "_Reading | None":
         asked = self._seconds()
@@ -76,12 +83,15 @@ class StorageClock:
         """Return the storage's instant, or the wall clock's where the storage has no clock."""
         if self._anchor is None:
             return self._fallback.now()
-        instant, then = self._anchor
-        now = instant + timedelta(seconds=self._seconds() - then)
+        now = self._carried_on(self._anchor)
         if self._latest is not None and now < self._latest:
             return self._latest
         self._latest = now
         return now
+
+    def _carried_on(self, anchor: tuple[datetime, float]) -> datetime:
+        instant, then = anchor
+        return instant + timedelta(seconds=self._seconds() - then)
 
 
 class _Reading(NamedTuple):

@@ -7,9 +7,9 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
-from pannier.clock import StorageClock
+from pannier.clock import HELD, StorageClock
 from pannier.environment import Environment
-from pannier.hints import Hints
+from pannier.hints import MISSED, Hints
 from pannier.storage import JobInspector, JobNotifier, JobResultProvider, JobStorageProvider, add_ons
 
 logger = logging.getLogger("pannier")
@@ -44,6 +44,7 @@ class Session:
         self.hints = Hints(random=environment.random)
         self.loop = asyncio.get_running_loop()
         self._seconds = environment.seconds
+        self._latest = self.clock.now()
         self.pid = os.getpid()
         self._reading = asyncio.create_task(self._keep_clock(), name="pannier clock")
 
@@ -91,11 +92,20 @@ class Session:
                 logger.warning("the storage's clock could not be read: %s", error)
 
     async def _minute(self) -> None:
-        """Wait a minute, or until the machine was suspended: the loop's clock stands still meanwhile."""
+        """
+        Wait a minute, or until the machine was suspended: the loop's clock stands still meanwhile.
+
+        A clock that was set back is told as a hint to look at everything: what was waited for is further away now than
+        anybody meant.
+        """
         end = self.loop.time() + READ_CLOCK_SECONDS
         while (before := self.loop.time()) < end:
             seconds = self._seconds()
             await asyncio.sleep(LOOK_SECONDS)
+            latest, self._latest = self._latest, self.clock.now()
+            if self._latest < latest - HELD:
+                logger.warning("the clock was set back by %s", latest - self._latest)
+                self.hints.pass_on(MISSED)
             if (self._seconds() - seconds) - (self.loop.time() - before) > GAP_SECONDS:
                 return
 

@@ -124,6 +124,12 @@ class Attempts:
         if self._none_ends_before is not None and attempt.ends_at < self._none_ends_before:
             self._none_ends_before = attempt.ends_at
 
+    def renewed(self, attempt: Attempt, *, ends_at: datetime) -> None:
+        """Take note of the new end of the lease of *attempt*; an earlier one where the clock was set back."""
+        attempt.ends_at = ends_at
+        if self._none_ends_before is not None and ends_at < self._none_ends_before:
+            self._none_ends_before = ends_at
+
     def drop(self, attempt: Attempt) -> None:
         """Let *attempt* go: it is settled, or its lease is lost."""
         key = attempt.job.tracking_id.int

@@ -101,7 +101,8 @@ class Keeper:
         self._soon.clear()
 
     def _begin_renewal(self) -> "asyncio.Task[None] | None":
-        if self._clock.now() >= self._renew_at:
+        left = self._renew_at - self._clock.now()
+        if not timedelta(0) < left <= self._renew_every:  # more is left where the clock was set back
             return asyncio.create_task(self._renew_all(), name="pannier renewal")
         suspects, self._suspects = self._attempts.under_any(self._suspects), set()
         return asyncio.create_task(self._check(suspects), name="pannier check") if suspects else None
@@ -127,7 +128,7 @@ class Keeper:
             return False
         for lease, attempt in held.items():
             if lease not in lost:
-                attempt.ends_at = now + self._lease_for
+                self._attempts.renewed(attempt, ends_at=now + self._lease_for)
         if lost:
             self._call_holder(self._holder.lose, lost)
         return True
