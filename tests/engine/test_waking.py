@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 from attrs import evolve, frozen
@@ -234,3 +235,41 @@ async def _leased(jobs: JobQueues, *, exactly: int) -> bool:
     assert inspector is not None
     counts = await inspector.count_jobs(JobFilter(statuses=frozenset({JobStatus.RUNNING})))
     return sum(counts.values()) == exactly
+
+
+def test_a_worker_asks_less_and_less_often_for_what_others_hold(troubled: JobQueues, storage: TroubledStorage) -> None:
+    """A lapsed lease that an open transaction holds is due all the time; nobody asks 200 times a second for it."""
+    storage.passes_over = True
+
+    @troubled.handler()
+    async def work(command: Work) -> int:
+        return command.number
+
+    async def main() -> None:
+        async with troubled.worker(PATIENT):
+            await until(lambda: len(storage.claims) > 8)
+            pauses = [after.now - before.now for before, after in pairwise(storage.claims[-4:])]
+            assert min(pauses) > timedelta(milliseconds=100)
+
+    play(main)
+
+
+def test_a_hint_ends_the_wait_for_what_others_hold(
+    troubled: JobQueues, storage: TroubledStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that is queued meanwhile starts at once, as on an idle worker."""
+    monkeypatch.setattr("pannier.worker.dispatcher.CONTENDED_PAUSE", timedelta(hours=1))
+    storage.passes_over = True
+
+    @troubled.handler()
+    async def work(command: Work) -> int:
+        return command.number
+
+    async def main() -> None:
+        async with troubled.worker(PATIENT):
+            await until(lambda: storage.claims)
+            storage.passes_over = False
+            tracking_id = await troubled.queue_job(Work(7))
+            assert await troubled.tracker(Work).wait_for_result(tracking_id) == 7
+
+    play(main)

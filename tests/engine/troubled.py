@@ -62,6 +62,7 @@ class TroubledStorage:
         settlements: What was handed over to be settled, in order; also by calls that failed.
         latest_settlements: What the latest call handed over.
         unreadable: Why what is claimed can't be read; None: it can.
+        passes_over: Whether claims take nothing, because somebody else holds all that is due.
         clock: Tells the storage's own clock; None: it has none.
         pushes: Whether it offers the add-on "notify".
     """
@@ -77,6 +78,7 @@ class TroubledStorage:
         self.settlements: list[Settlement] = []
         self.latest_settlements: Sequence[Settlement] = ()
         self.unreadable: str | None = None
+        self.passes_over = False
         self.clock = clock
         self.pushes = True
 
@@ -99,6 +101,8 @@ class TroubledStorage:
 
     async def claim_jobs(self, claim: Claim) -> Claimed:
         self.claims.append(claim)
+        if self.passes_over:
+            return Claimed(jobs=(), next_due=claim.now)
         claimed = await self._with_trouble("claim_jobs", lambda: self._inner.claim_jobs(claim))
         if self.unreadable is None:
             return claimed

@@ -16,15 +16,17 @@ from pannier.worker.attempts import Attempts
 from pannier.worker.lanes import Lane
 from pannier.worker.settler import Settler
 from pannier.worker.slots import Slots
-from pannier.worker.waker import Waker
+from pannier.worker.waker import AT_ONCE, Waker
 
 logger = logging.getLogger("pannier.worker")
 
 MAX_UNSETTLED: Final = 2_000
 """So many outcomes may wait for a slow storage before no more jobs are claimed."""
 
-CONTENDED_PAUSE_SECONDS: Final = 0.005
-"""How long to wait after a claim that came back empty although jobs were due: others are taking them."""
+CONTENDED_PAUSE: Final = timedelta(milliseconds=5)
+LONGEST_CONTENDED_PAUSE: Final = timedelta(milliseconds=250)
+"""How long to wait after a claim that came back empty although jobs were due: others are taking them. Doubled each time
+that it happens again: an open transaction may hold a lapsed lease for as long as it likes."""
 
 LAPSED_PAUSE_SECONDS: Final = 0.05
 """How long to wait for the keeper where this worker's own leases have lapsed: after a blocked loop, a suspension, an
@@ -65,6 +67,7 @@ class Dispatcher:
         self._stopping = asyncio.Event()
         self._stopped = asyncio.Event()
         self._is_held_up = False
+        self._contended_pause = CONTENDED_PAUSE
 
     async def run(self) -> None:
         """Claim jobs until `stop`; what a claim under way then brings is still taken in, to be given back."""
@@ -125,9 +128,13 @@ class Dispatcher:
             return
         self._backoff.reset()
         filled = self._accept(claimed, hungry, now + self._lease_for)
-        self._waker.answered(filled=filled, next_due=claimed.next_due, now=now)
-        if claimed.next_due is not None and claimed.next_due <= now and not filled:
-            await self._sleep(CONTENDED_PAUSE_SECONDS)
+        is_contended = claimed.next_due is not None and claimed.next_due <= now and not filled
+        again_at = self._clock.now() + self._contended_pause if is_contended else AT_ONCE
+        if is_contended and not claimed.jobs:
+            self._contended_pause = min(LONGEST_CONTENDED_PAUSE, self._contended_pause * 2)
+        else:
+            self._contended_pause = CONTENDED_PAUSE
+        self._waker.answered(filled=filled, next_due=claimed.next_due, now=now, again_at=again_at)
 
     def _accept(self, claimed: Claimed, hungry: Mapping[Lane, int], ends_at: datetime) -> set[Lane]:
         """Take in what was claimed. Return the lanes that got as many jobs as they asked for."""

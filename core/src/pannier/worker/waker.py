@@ -70,7 +70,9 @@ class Waker:
         for lane in self._before:
             self.expect(lane, AT_ONCE)
 
-    def answered(self, *, filled: Collection[Lane], next_due: datetime | None, now: datetime) -> None:
+    def answered(
+        self, *, filled: Collection[Lane], next_due: datetime | None, now: datetime, again_at: datetime
+    ) -> None:
         """
         Learn from the answer to the question asked at *now*.
 
@@ -78,6 +80,7 @@ class Waker:
             filled: The lanes that got as many jobs as they asked for.
             next_due: What the storage says: a lower bound over all lanes asked about (R121).
             now: The instant of the claim.
+            again_at: When to ask again where more is due already.
         """
         probe = now + self._probe_every
         bound = probe if next_due is None else min(next_due, probe)
@@ -87,7 +90,7 @@ class Waker:
             elif filled and lane not in filled and before > now:
                 self.expect(lane, before)  # what is due is another lane's; what was known of this one still holds
             else:
-                self.expect(lane, AT_ONCE)
+                self.expect(lane, again_at)
 
     async def wait(self, until: datetime | None) -> None:
         """
