@@ -3,7 +3,9 @@
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from pannier.records import Cancellation, JobRecord, JobStatus, Outcome, Purged, Settlement, StaleJobs
+from attrs import evolve
+
+from pannier.records import Cancellation, Claim, JobRecord, JobStatus, Outcome, Purged, Settlement, StaleJobs
 from pannier.storage import JobStorageProvider
 from pannier_testing.builders import LEASE, T0, WORKER, claim_of
 from pannier_testing.checks import Checks
@@ -91,3 +93,26 @@ async def purge(
     """Do one purge step; what has one of *statuses* is kept for *keep*, everything else for ever."""
     stale = StaleJobs(now=now, keep=dict.fromkeys(statuses, keep), queue_ids=queue_ids, limit=limit)
     return await storage.purge_stale_jobs(stale)
+
+
+async def take(storage: JobStorageProvider, claim: Claim) -> list[JobRecord]:
+    """Claim as the only claimer, until the limits of *claim* are reached together or nothing more is due."""
+    taken: list[JobRecord] = []
+    for _ in range(200):
+        claimed = await storage.claim_jobs(claim)
+        taken += claimed.jobs
+        limits = [
+            evolve(demand, limit=max(0, demand.limit - sum(job.queue_id in demand.queue_ids for job in claimed.jobs)))
+            for demand in claim.demands
+        ]
+        claim = evolve(claim, demands=tuple(limits))
+        is_over = claimed.next_due is None or claimed.next_due > claim.now
+        if is_over or not any(demand.limit for demand in claim.demands):
+            break
+    return taken
+
+
+async def taken_in_turn(storage: JobStorageProvider, *queue_ids: str, now: datetime, count: int) -> list[UUID]:
+    """Claim *count* times one job, as the only claimer, each with a lease that outlasts the test."""
+    claim = claim_of(*queue_ids, limit=1, now=now, lease_for=timedelta(days=100))
+    return [job.tracking_id for _ in range(count) for job in await take(storage, claim)]

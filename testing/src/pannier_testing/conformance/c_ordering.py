@@ -1,0 +1,181 @@
+"""Section C, continued: in which order a claim takes jobs, and what does not stand in the way."""
+
+from typing import Final
+
+from pannier.records import PRIORITIES, JobRecord, Release, Settlement, Succeeded
+from pannier.storage import JobStorageProvider
+from pannier_testing import acts
+from pannier_testing.builders import MINUTE, SECOND, T0, claim_of, ids_of, retry
+from pannier_testing.rules import rule
+from pannier_testing.trial import Trial
+
+HOUR: Final = 60 * MINUTE
+
+
+@rule("R25")
+async def jobs_are_taken_in_their_order(trial: Trial) -> None:
+    """One claimer takes lapsed leases first, oldest end first, then by priority, due time and tracking id."""
+    storage = await trial.open()
+    for at_once in (1, 3, 7):
+        queue = trial.queue()
+        lapsed = await lapsed_leases(trial, storage, queue)
+        pending = [
+            trial.job(queue, priority=priority, execute_after=T0 - seconds * SECOND)
+            for priority in (-3, 0, 5)
+            for seconds in (9, 9, 9, 4, 0)
+        ]
+        pending.append(trial.job(queue, priority=5, execute_after=T0 - SECOND / 2))
+        await storage.store_jobs(trial.rng.sample(pending, len(pending)))
+
+        line = sorted(pending, key=lambda job: (-job.priority, job.dequeue_after, job.tracking_id))
+        order = [*lapsed, *line]
+        claim = claim_of(queue, limit=at_once, lease_for=1000 * HOUR)
+        for start in range(0, len(order), at_once):
+            taken = await acts.take(storage, claim)
+            trial.check.counts(
+                ids_of(taken),
+                ids_of(order[start : start + at_once]),
+                f"the jobs {start + 1} to {start + at_once} of the order are taken together",
+            )
+
+
+async def lapsed_leases(trial: Trial, storage: JobStorageProvider, queue: str) -> list[JobRecord]:
+    """Store four jobs of low and high priority, and let their leases lapse; return them, oldest end first."""
+    jobs = [trial.job(queue, priority=priority, execute_after=T0 - HOUR) for priority in (-100, 100, -50, 0)]
+    for job, lease_for in zip(jobs, (2, 4, 1, 3), strict=True):
+        await storage.store_jobs([job])
+        taken = await acts.claim(storage, queue, now=T0 - HOUR, lease_for=lease_for * MINUTE)
+        trial.check.equal(ids_of(taken), [job.tracking_id], "the only job that is due is claimed")
+    return [jobs[2], jobs[0], jobs[3], jobs[1]]
+
+
+@rule("R25")
+async def the_names_of_a_demand_keep_lapsed_leases_and_priorities_in_order(trial: Trial) -> None:
+    """Across the queues of one demand lapsed leases come first, then higher priorities."""
+    storage = await trial.open()
+    queues = [trial.queue() for _ in range(3)]
+    lapsed = [job for queue in queues[:2] for job in await lapsed_leases(trial, storage, queue)]
+    pending = [trial.job(queue, priority=priority) for queue in queues for priority in (-9, 0, 9)]
+    await storage.store_jobs(trial.rng.sample(pending, len(pending)))
+
+    order = await acts.taken_in_turn(storage, *queues, now=T0, count=len(lapsed) + len(pending))
+
+    turns = {job.tracking_id: 0 for job in lapsed} | {job.tracking_id: 100 - job.priority for job in pending}
+    trial.check.counts(order, turns, "every due job of a demand's queues is taken")
+    trial.check.equal(
+        [turns[tracking_id] for tracking_id in order],
+        sorted(turns.values()),
+        "across the queues of a demand lapsed leases are taken first, then by priority",
+    )
+
+
+@rule("R26")
+async def higher_priorities_are_taken_first(trial: Trial) -> None:
+    """Every priority from -100 to 100 is taken before all lower ones, whatever their times."""
+    storage, queue = await trial.open(), trial.queue()
+    jobs = [trial.job(queue, priority=p, execute_after=T0 - (100 + p) * SECOND) for p in PRIORITIES]
+    jobs += [trial.job(queue, priority=p, execute_after=T0 - HOUR) for p in (-100, -1)]
+    await storage.store_jobs(trial.rng.sample(jobs, len(jobs)))
+    line = sorted(jobs, key=lambda job: (-job.priority, job.dequeue_after))
+
+    claim = claim_of(queue, limit=29)
+    for start in range(0, len(line), 29):
+        taken = await acts.take(storage, claim)
+        trial.check.counts(
+            (job.priority for job in taken),
+            (job.priority for job in line[start : start + 29]),
+            f"the priorities {start + 1} to {start + 29} of the order are taken together",
+        )
+
+
+@rule("R26")
+async def inside_a_priority_first_in_is_first_out(trial: Trial) -> None:
+    """Jobs of one priority are taken by their times, whenever they were made or stored."""
+    storage = await trial.open()
+    for priority in (-1, 0, 1):
+        queue = trial.queue()
+        jobs = [
+            trial.job(queue, priority=priority, execute_after=T0 + n * SECOND / 3, created_at=T0 - n * SECOND)
+            for n in range(9)
+        ]
+        await storage.store_jobs(jobs[5:])
+        await storage.store_jobs(jobs[:5][::-1])
+
+        order = await acts.taken_in_turn(storage, queue, now=T0 + MINUTE, count=9)
+
+        trial.check.equal(order, ids_of(jobs), "inside a priority first in is first out")
+
+
+@rule("R26")
+async def a_released_job_keeps_its_place_and_a_retried_one_has_that_of_its_time(trial: Trial) -> None:
+    """A released job is taken next again; a retried one among those that are due when it is."""
+    storage, queue, now = await trial.open(), trial.queue(), T0 + MINUTE
+    jobs = [trial.job(queue, execute_after=T0 + n * 10 * SECOND) for n in range(5)]
+    await storage.store_jobs(jobs)
+
+    (first,) = await acts.claim(storage, queue, now=now, limit=1)
+    await acts.must_settle(trial.check, storage, first, Release(), now=now)
+    (again,) = await acts.claim(storage, queue, now=now, limit=1)
+    trial.check.equal(again.tracking_id, jobs[0].tracking_id, "a released job keeps its place")
+    await acts.must_settle(trial.check, storage, again, retry(T0 + 25 * SECOND), now=now)
+    (second,) = await acts.claim(storage, queue, now=now, limit=1)
+    await acts.must_settle(trial.check, storage, second, Release(), now=now)
+
+    order = await acts.taken_in_turn(storage, queue, now=now, count=5)
+    expected = ids_of([jobs[1], jobs[2], jobs[0], jobs[3], jobs[4]])
+    trial.check.equal(order, expected, "a released job keeps its place, a retried one has that of its retry time")
+
+
+@rule("R27")
+async def what_is_not_due_does_not_hide_what_is(trial: Trial) -> None:
+    """However many jobs before it are not eligible, one that is due is taken, and as many as were asked for."""
+    storage = await trial.open()
+    count = trial.sized("jobs that are not eligible", 1_000, least=250, seconds=0.5)
+    leased, future, other = trial.queue(), trial.queue(), trial.queue()
+    front = {"priority": 100, "execute_after": T0 - HOUR}
+    await storage.store_jobs(
+        [
+            *trial.jobs(count, leased, **front),
+            *trial.jobs(count, future, priority=100, execute_after=T0 + SECOND),
+            *trial.jobs(count, other, **front),
+        ]
+    )
+    held = await trial.drain(storage, leased, limit=count, lease_for=HOUR)
+    trial.check.equal(len(held), count, "all that is due can be leased")
+    for queue in (leased, future, trial.queue()):
+        due = trial.jobs(12, queue, execute_after=T0 - SECOND)
+        await storage.store_jobs(due)
+        one = await storage.claim_jobs(claim_of(queue, limit=1))
+        trial.check.equal(len(one.jobs), 1, f"of {count} jobs that are not due and 12 that are, a claim of 1 takes one")
+        many = await storage.claim_jobs(claim_of(queue, limit=10))
+        is_cut_short = many.next_due is not None and many.next_due <= T0
+        trial.check.true(
+            len(many.jobs) == 10 or is_cut_short,
+            "a lone claimer gets as many as it asks for, or is told to ask again",
+            expected="10 jobs",
+            seen=f"{len(many.jobs)} jobs, next_due {many.next_due}",
+        )
+        rest = await trial.drain(storage, queue)
+        trial.check.counts(ids_of([*one.jobs, *many.jobs, *rest]), ids_of(due), "all that is due is taken in the end")
+
+
+@rule("R27")
+async def what_has_ended_or_expired_does_not_hide_what_is_due(trial: Trial) -> None:
+    """However many finished and expired jobs stand before it, one that is due is taken, if need be by asking again."""
+    storage = await trial.open()
+    count = trial.sized("jobs that have ended or expired", 1_000, least=250, seconds=0.5)
+    ended, expired = trial.queue(), trial.queue()
+    await storage.store_jobs(
+        [
+            *trial.jobs(count, ended, priority=100, execute_after=T0 - HOUR),
+            *trial.jobs(count, expired, priority=100, execute_after=T0 - HOUR, expire_on=T0 - MINUTE),
+        ]
+    )
+    done = await trial.drain(storage, ended, limit=count)
+    refused = await storage.settle_jobs([Settlement(job.lease, Succeeded()) for job in done], now=T0)
+    trial.check.equal(refused, frozenset(), "all that is held can be settled")
+    for queue in (ended, expired):
+        due = trial.job(queue, execute_after=T0 - SECOND)
+        await storage.store_jobs([due])
+        taken = await acts.take(storage, claim_of(queue, limit=1))
+        trial.check.equal(ids_of(taken), [due.tracking_id], f"{count} jobs that are over do not hide one that is due")
