@@ -5,7 +5,8 @@ from uuid import UUID
 
 from attrs import frozen
 
-from pannier import Command, JobContext, JobQueues, JobResult, JobTracker, TrackableJob
+from pannier import Cancellation, Command, JobContext, JobProgress, JobQueues, JobResult, JobTracker, TrackableJob
+from pannier.sync import SyncJobTracker
 
 
 @frozen
@@ -39,6 +40,19 @@ def the_blocking_api_gives_the_same(jobs: JobQueues, tracking_id: UUID) -> None:
     """`jobs.sync` keeps every signature."""
     assert_type(jobs.sync.execute(Resize("cat.png")), str)
     assert_type(jobs.sync.queue_job(Resize("cat.png")), UUID)
+    assert_type(jobs.sync.tracker(Resize), SyncJobTracker[Resize])
+    assert_type(jobs.sync.tracker(Resize).get_job_result(tracking_id), str | None)
+    assert_type(jobs.sync.tracker(Resize).wait_for_result(tracking_id), str)
+    assert_type(jobs.sync.tracker(Crunch).get_job_result(tracking_id), JobResult[int] | None)
+    assert_type(jobs.sync.tracker(Crunch).store_job_result(tracking_id, JobResult[int](3)), bool)
+    assert_type(jobs.sync.tracker(Resize).get_job_progress(tracking_id), JobProgress | None)
+    assert_type(jobs.sync.tracker(Resize).cancel_job(tracking_id), Cancellation)
+
+
+async def a_tracker_stores_what_its_command_declares(jobs: JobQueues, tracking_id: UUID) -> None:
+    """`store_job_result` takes the result of a `TrackableJob`."""
+    assert_type(await jobs.tracker(Crunch).store_job_result(tracking_id, JobResult(3)), bool)
+    assert_type(await jobs.tracker(Crunch).store_job_result(tracking_id, JobResult[int](3, 1, "", 7)), bool)
 
 
 def test_a_context_knows_the_result_that_it_works_for() -> None:

@@ -1,9 +1,11 @@
 """`jobs.sync`: the same API from code without an event loop."""
 
 import asyncio
+import inspect
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +13,8 @@ from pathlib import Path
 import pytest
 from attrs import frozen
 
-from pannier import Command, JobContext, JobQueues, UsageError
+from pannier import Command, JobContext, JobQueues, JobTracker, UsageError
+from pannier.sync import SyncJobContext, SyncJobQueues, SyncJobTracker
 
 
 @frozen
@@ -134,3 +137,23 @@ def test_a_forked_child_opens_its_own() -> None:
     root = Path(__file__).parents[2]
     forked = subprocess.run([sys.executable, "-W", "ignore", "-c", FORKING], timeout=60, cwd=root, check=False)
     assert forked.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("blocking", "original"),
+    [(SyncJobTracker, JobTracker), (SyncJobQueues, JobQueues), (SyncJobContext, JobContext)],
+)
+def test_a_blocking_method_takes_what_its_original_takes(blocking: type, original: type) -> None:
+    """Names, kinds and defaults of all arguments are the same, so whoever knows one API knows the other."""
+    methods = {name: method for name, method in vars(blocking).items() if inspect.isfunction(method)}
+    common = {name for name in methods if name in vars(original) and not name.startswith("_")}
+
+    assert common
+    assert {name: arguments(methods[name]) for name in common} == {
+        name: arguments(vars(original)[name]) for name in common
+    }
+
+
+def arguments(method: Callable[..., object]) -> list[tuple[str, object, object]]:
+    """Return what *method* takes besides itself."""
+    return [(each.name, each.kind, each.default) for each in list(inspect.signature(method).parameters.values())[1:]]

@@ -1,17 +1,19 @@
 """
 The same API for code without an event loop, from any number of threads.
 
-Each method is made from its async original by `blocking`, which keeps the signature; there is nothing to keep in step.
+Methods are made from their async originals by `blocking`, which keeps the signature; there is nothing to keep in step.
 """
 
 import asyncio
 import os
 from collections.abc import Callable, Coroutine
+from datetime import timedelta
 from functools import wraps
 from threading import Lock, Thread
 from typing import Concatenate, Generic, ParamSpec, TypeVar
+from uuid import UUID
 
-from pannier.commands import Command
+from pannier.commands import Command, JobResult, TrackableJob
 from pannier.context import JobContext
 from pannier.errors import UsageError
 from pannier.queues import JobQueues
@@ -20,6 +22,7 @@ from pannier.tracker import JobTracker
 P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
+J = TypeVar("J", bound=JobResult[object])
 C = TypeVar("C", bound=Command[object])
 C_co = TypeVar("C_co", bound=Command[object], covariant=True)
 O_co = TypeVar("O_co", covariant=True)
@@ -104,14 +107,30 @@ def blocking(
 
 
 class SyncJobTracker(View[JobTracker[C_co]]):
-    """`JobTracker` for code without an event loop. See there."""
+    """
+    `JobTracker` for code without an event loop. See there.
 
-    get_job_result = blocking(JobTracker.get_job_result)
+    The three methods whose types hang on the tracker's own command are spelled out: through `blocking`, pyright infers
+    nothing of them. A test holds their signatures to those of their originals.
+    """
+
+    def get_job_result(self: "SyncJobTracker[Command[R]]", tracking_id: UUID) -> R | None:
+        """Do as `JobTracker.get_job_result`."""
+        return self._portal.run(lambda: self._original.get_job_result(tracking_id))
+
+    def wait_for_result(
+        self: "SyncJobTracker[Command[R]]", tracking_id: UUID, *, timeout: timedelta | None = None
+    ) -> R:
+        """Do as `JobTracker.wait_for_result`."""
+        return self._portal.run(lambda: self._original.wait_for_result(tracking_id, timeout=timeout))
+
+    def store_job_result(self: "SyncJobTracker[TrackableJob[J]]", tracking_id: UUID, job_result: J) -> bool:
+        """Do as `JobTracker.store_job_result`."""
+        return self._portal.run(lambda: self._original.store_job_result(tracking_id, job_result))
+
     get_job_progress = blocking(JobTracker.get_job_progress)
     get_job = blocking(JobTracker.get_job)
-    wait_for_result = blocking(JobTracker.wait_for_result)
     cancel_job = blocking(JobTracker.cancel_job)
-    store_job_result = blocking(JobTracker.store_job_result)
 
 
 class SyncJobContext(View[JobContext[R]]):

@@ -153,7 +153,7 @@ class JobTracker(Generic[C_co]):
         """
         return await self._queues.cancel_job(tracking_id)
 
-    async def store_job_result(self: "JobTracker[Command[J]]", tracking_id: UUID, job_result: J) -> bool:
+    async def store_job_result(self: "JobTracker[TrackableJob[J]]", tracking_id: UUID, job_result: J) -> bool:
         """
         Store what the running handler of a `TrackableJob` has so far; the last one wins.
 
