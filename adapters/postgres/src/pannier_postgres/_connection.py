@@ -1,5 +1,6 @@
 """Connections: how a session is set up, and how its values travel."""
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -62,6 +63,8 @@ async def connect(settings: Settings) -> Connection:
                 **({} if is_pooled else session_settings(settings)),
             },
         )
+    except ssl.SSLError:  # some of which are ValueErrors as well
+        raise
     except ValueError as error:  # its text may hold a part of the password
         raise asyncpg.exceptions.ClientConfigurationError(type(error).__name__) from None
     await connection.set_type_codec(

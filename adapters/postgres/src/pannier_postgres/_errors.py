@@ -1,5 +1,6 @@
 """Driver errors, translated in one place. What the server adds to its messages may quote values, so it is left out."""
 
+import ssl
 from typing import Final
 
 import asyncpg
@@ -41,6 +42,13 @@ def translated(error: Exception, shown: str) -> PannierError | ValueError:
             return ValueError("an argument has a type or a size that PostgreSQL can't hold")
         case TimeoutError():
             return StorageUnavailableError(f"{shown} did not answer in time; check that it runs, or raise timeout")
+        case ssl.SSLCertVerificationError():
+            return StorageRefusedError(
+                f"{shown}: its certificate is not to be trusted ({error.verify_message}); correct the server's "
+                f"certificate, or sslrootcert and sslmode in the URL"
+            )
+        case ConnectionError() if "rejected SSL" in str(error):
+            return StorageRefusedError(f"{shown} offers no TLS; switch ssl on at the server, or correct sslmode")
         case asyncpg.ReadOnlySQLTransactionError():
             return StorageUnavailableError(
                 f"{shown} is read-only: a standby, or a primary that was made so; connect to the primary, "

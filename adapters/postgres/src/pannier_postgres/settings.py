@@ -1,6 +1,7 @@
 """Settings: what the URL says."""
 
 import math
+import os
 from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
@@ -112,6 +113,7 @@ def settings_of(url: StorageUrl) -> Settings:
     except ValueError:  # whose text may hold a part of the password
         raise ConfigurationError(f"{url} can't be read; percent-encode what is special in it") from None
     url.check_options((*OPTIONS, *DRIVER_OPTIONS))
+    _check_files(url)
     pooler = url.choice("pooler", default=Pooler.NONE)
     notify = url.choice("notify", default=Notify.ON if pooler is Pooler.NONE else Notify.SEND)
     if pooler is Pooler.TRANSACTION and notify is Notify.ON:
@@ -129,6 +131,14 @@ def settings_of(url: StorageUrl) -> Settings:
         notify=notify,
         pooler=pooler,
     )
+
+
+def _check_files(url: StorageUrl) -> None:
+    """Refuse the name of a file that can't be read: the driver's error is the one of a server that is not there."""
+    for option in ("sslcert", "sslcrl", "sslkey", "sslrootcert"):
+        path = url.options.get(option)
+        if path is not None and not os.access(path, os.R_OK):
+            raise ConfigurationError(f"{option} in {url} names a file that can't be read: {path!r}")
 
 
 def _driver_query(query: str) -> str:
