@@ -1,8 +1,10 @@
 """Execution by itself: moments that a whole worker shows too seldom."""
 
 import asyncio
+from collections.abc import Coroutine, Generator
 from datetime import UTC, datetime, timedelta
 from random import Random
+from typing import Any, TypeVar, cast
 
 import pytest
 from attrs import frozen
@@ -14,6 +16,8 @@ from pannier.worker.attempts import Attempt
 from pannier.worker.execution import Execution
 from pannier.worker.lanes import Lane
 from tests.engine.conftest import QUICK, play
+
+T = TypeVar("T")
 
 
 @frozen
@@ -42,6 +46,7 @@ def test_a_handler_that_is_stopped_before_its_first_step_never_runs(
         runs.append(command)
 
     async def main() -> None:
+        asyncio.get_running_loop().set_task_factory(lazily)
         ended: asyncio.Queue[Attempt] = asyncio.Queue()
         execution = execution_of(jobs, ended)
         attempt = claimed(jobs)
@@ -53,6 +58,33 @@ def test_a_handler_that_is_stopped_before_its_first_step_never_runs(
 
     play(main)
     assert runs == []
+
+
+def test_a_programs_task_factory_makes_the_tasks_of_its_handlers() -> None:
+    """What a program has set up for all of its tasks holds for those that run handlers, too."""
+    jobs = JobQueues("memory://", defaults=QUICK)
+    runners: list[str] = []
+
+    @jobs.handler()
+    async def work(_: Work) -> None:
+        runners.append(cast("asyncio.Task[None]", asyncio.current_task()).get_name())
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_task_factory(lazily)
+        ended: asyncio.Queue[Attempt] = asyncio.Queue()
+        execution_of(jobs, ended).start(claimed(jobs))
+        await ended.get()
+
+    play(main)
+    assert runners == ["made lazily"]
+
+
+def lazily(
+    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T] | Generator[Any, None, T], **options: Any
+) -> asyncio.Future[T]:
+    """Make a task that takes its first step when the loop comes to it."""
+    assert isinstance(coroutine, Coroutine)
+    return asyncio.Task(coroutine, loop=loop, **{**options, "name": "made lazily"})
 
 
 def execution_of(jobs: JobQueues, ended: asyncio.Queue[Attempt]) -> Execution:

@@ -1,7 +1,9 @@
 """Slots: how many handlers run at once, and when the next one starts."""
 
 import asyncio
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 from attrs import frozen
 
@@ -75,6 +77,53 @@ def test_a_freed_slot_is_refilled_without_waiting_for_the_rest(jobs: JobQueues) 
         assert sorted(done) == list(range(10))
 
     play(main)
+
+
+def test_handlers_share_no_context_variables(jobs: JobQueues) -> None:
+    """What one handler sets in its context is not seen by another, though the first one's end starts the second."""
+    tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
+    seen: list[str] = []
+
+    @jobs.handler(max_concurrency=1)
+    async def wait(command: Wait) -> int:
+        seen.append(tenant.get())
+        tenant.set("somebody")
+        await asyncio.sleep(0)
+        return command.number
+
+    async def main() -> None:
+        async with jobs.worker():
+            ids = await jobs.queue_jobs([Wait(number) for number in range(5)])
+            for tracking_id in ids:
+                await jobs.tracker(Wait).wait_for_result(tracking_id)
+
+    play(main)
+    assert seen == ["nobody"] * 5
+
+
+def test_handlers_that_never_wait_leave_the_loop_to_others(jobs: JobQueues) -> None:
+    """However quick handlers and storage are, whatever else runs on the loop gets its turn between two claims."""
+    done: list[int] = []
+    turns: list[int] = []
+
+    @jobs.handler(max_concurrency=10, prefetch=0)
+    async def wait(command: Wait) -> int:
+        done.append(command.number)
+        return command.number
+
+    async def take_turns() -> None:
+        while len(done) < 1_000:
+            turns.append(len(done))
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        async with jobs:
+            await jobs.queue_jobs([Wait(number) for number in range(1_000)])
+            async with jobs.worker():
+                await take_turns()
+
+    play(main)
+    assert max(after - before for before, after in pairwise([*turns, len(done)])) <= 20
 
 
 def test_a_limit_over_all_queues_holds(jobs: JobQueues) -> None:

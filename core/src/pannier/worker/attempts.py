@@ -1,11 +1,12 @@
 """Attempts: leased jobs on their way through this worker, from the claim to the answered settlement."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Awaitable, Collection, Iterator
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from pannier.commands import JobResult
 from pannier.context import StopReason, StopToken
 from pannier.handlers import HandlerKind
 from pannier.records import JobRecord, Lease, Outcome
@@ -13,6 +14,7 @@ from pannier.records import JobRecord, Lease, Outcome
 if TYPE_CHECKING:
     import asyncio
 
+    from pannier.worker.execution import Execution
     from pannier.worker.lanes import Lane
 
 
@@ -28,45 +30,35 @@ class Attempt:
     """
     One attempt of one job. Mutable, and only ever touched on the worker's loop, but for `ends_at`.
 
+    Most attempts never need most of these attributes: those defaults stand in the class, which is half the time of a
+    job's bookkeeping here. To its handler's code it is the `Reporter` of its progress.
+
     Attributes:
         job: The record as it was claimed.
         lane: The queue whose slot it takes.
         ends_at: When its lease ends.
         phase: Where it is.
         outcome: What became of it, once it has ended.
-        task: What runs it.
-        has_begun: Whether the task has taken its first step; one that is cancelled before that never runs any code.
+        execution: Where it runs, once it does.
+        task: What runs it, from its first step to its last: one that is cancelled before never runs any code.
         is_cancelled: Whether a notice said that the job was cancelled.
         timer: Its time limit, or the next report that it is stuck.
         successor: The same job, claimed again by this worker before this attempt had ended (E13).
     """
 
-    __slots__ = (
-        "_stop",
-        "ends_at",
-        "has_begun",
-        "is_cancelled",
-        "job",
-        "lane",
-        "outcome",
-        "phase",
-        "successor",
-        "task",
-        "timer",
-    )
+    phase = Phase.WAITING
+    outcome: Outcome | None = None
+    execution: "Execution"
+    task: "asyncio.Task[None] | None" = None
+    is_cancelled = False
+    timer: "asyncio.TimerHandle | None" = None
+    successor: "Attempt | None" = None
+    _stop: StopToken | None = None
 
     def __init__(self, job: JobRecord, lane: "Lane", ends_at: datetime) -> None:
         self.job = job
         self.lane = lane
         self.ends_at = ends_at
-        self.phase = Phase.WAITING
-        self.outcome: Outcome | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.has_begun = False
-        self.is_cancelled = False
-        self.timer: asyncio.TimerHandle | None = None
-        self.successor: Attempt | None = None
-        self._stop: StopToken | None = None  # most attempts are never asked to stop
 
     @property
     def tracking_id(self) -> UUID:
@@ -96,8 +88,12 @@ class Attempt:
             return
         self.stop.set(reason)
         handler = self.lane.registration.handler
-        if self.task is not None and self.has_begun and handler is not None and handler.kind is HandlerKind.ASYNC:
+        if self.task is not None and handler is not None and handler.kind is HandlerKind.ASYNC:
             self.task.cancel()
+
+    def report(self, progress: JobResult[object]) -> Awaitable[bool]:
+        """Keep *progress* under its lease. See `Reporter`."""
+        return self.execution.report(self, progress)
 
 
 class Attempts:
@@ -118,11 +114,14 @@ class Attempts:
     def __iter__(self) -> Iterator[Attempt]:
         return iter(list(self._by_id.values()))
 
-    def hold(self, attempt: Attempt) -> None:
-        """Take *attempt* in; an earlier one of the same job is held no more."""
-        self._by_id[attempt.job.tracking_id.int] = attempt
+    def hold(self, attempt: Attempt) -> Attempt | None:
+        """Take *attempt* in. An earlier one of the same job is held no more, and returned."""
+        key = attempt.job.tracking_id.int
+        earlier = self._by_id.get(key)
+        self._by_id[key] = attempt
         if self._none_ends_before is not None and attempt.ends_at < self._none_ends_before:
             self._none_ends_before = attempt.ends_at
+        return earlier
 
     def renewed(self, attempt: Attempt, *, ends_at: datetime) -> None:
         """Take note of the new end of the lease of *attempt*; an earlier one where the clock was set back."""

@@ -135,6 +135,8 @@ class Dispatcher:
         else:
             self._contended_pause = CONTENDED_PAUSE
         self._waker.answered(filled=filled, next_due=claimed.next_due, now=now, again_at=again_at)
+        if claimed.jobs:
+            await asyncio.sleep(0)  # handlers that never wait and a storage that never waits leave the loop no turn
 
     def _accept(self, claimed: Claimed, hungry: Mapping[Lane, int], ends_at: datetime) -> set[Lane]:
         """Take in what was claimed. Return the lanes that got as many jobs as they asked for."""

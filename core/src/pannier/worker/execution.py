@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
 from random import Random
-from typing import TYPE_CHECKING, Final, assert_never, cast
+from typing import TYPE_CHECKING, Final, assert_never, cast, final
 from uuid import UUID
 
 from pannier.clock import Clock
@@ -20,6 +20,7 @@ from pannier.storage import JobResultProvider
 from pannier.worker.attempts import Attempt, Phase
 from pannier.worker.failures import describe, judge
 from pannier.worker.lanes import Lane
+from pannier.worker.starting import starter
 
 if TYPE_CHECKING:
     from pannier.queues import JobQueues
@@ -68,6 +69,8 @@ class Execution:
         self._ended = ended
         self._lost = lost
         self._loop = asyncio.get_running_loop()
+        self._seconds = self._loop.time
+        self._begin = starter(self._loop)
         self._calls: dict[Lane, Call] = {}
         self.running: dict[int, Attempt] = {}
 
@@ -76,15 +79,16 @@ class Execution:
         return self.running.get(tracking_id.int)
 
     def start(self, attempt: Attempt) -> None:
-        """Start *attempt* in a free slot of its lane."""
+        """Start *attempt* in a free slot of its lane. When this returns it may have ended already."""
         lane = attempt.lane
         lane.running += 1
         attempt.phase = Phase.RUNNING
+        attempt.execution = self
         self.running[attempt.job.tracking_id.int] = attempt
-        attempt.task = self._loop.create_task(self._run(attempt))
         limit = lane.options.time_limit
         if limit is not None:
             attempt.timer = self._loop.call_later(limit.total_seconds(), self._reach_time_limit, attempt)
+        self._begin(self._run(attempt))
 
     def ask_all_to_stop(self, reason: StopReason) -> None:
         """Tell every running handler to stop."""
@@ -113,16 +117,16 @@ class Execution:
                 return stands
 
     async def _run(self, attempt: Attempt) -> None:
-        CURRENT_JOB.set(_Reporter(self, attempt))
-        started = self._loop.time()
-        attempt.has_begun = True
+        CURRENT_JOB.set(attempt)
+        attempt.task = asyncio.current_task()
+        started = self._seconds()
         try:
             if attempt.stop_reason is not None:
                 raise asyncio.CancelledError
-            attempt.outcome = await self._outcome(attempt)
+            attempt.outcome = self._outcome(attempt, await self._call(attempt))
         except BaseException as error:  # a handler may raise anything (E8)
             attempt.outcome = self._judge(attempt, error)
-        attempt.lane.measure(self._loop.time() - started)
+        attempt.lane.measure(self._seconds() - started)
         if attempt.timer is not None:
             attempt.timer.cancel()
         if attempt.stop_reason in _LEASE_GONE:
@@ -131,26 +135,32 @@ class Execution:
         del self.running[attempt.job.tracking_id.int]
         self._ended(attempt)
 
-    async def _outcome(self, attempt: Attempt) -> Outcome:
+    def _call(self, attempt: Attempt) -> Awaitable[object]:
+        """Decode the command, and call its handler."""
         lane, job = attempt.lane, attempt.job
         registration = lane.registration
-        codec = registration.codec or self._codec
         try:
-            command = cast("Command[object]", codec.decode(job.command, registration.command))
-        except Exception as error:  # a user's codec may raise anything; no attempt can mend it
-            return Failed(describe(error, attempt=job.attempt, at=self._clock.now()))
+            command = cast(
+                "Command[object]", (registration.codec or self._codec).decode(job.command, registration.command)
+            )
+        except Exception as error:  # a user's codec may raise anything
+            raise _BeyondRetryError(error) from error
         if isinstance(command, TrackableJob):
             set_tracking_id(command, job.tracking_id)
         call = self._calls.get(lane) or self._prepare(lane)
-        result = await call(command, partial(self._context, attempt))
+        return call(command, partial(self._context, attempt))
+
+    def _outcome(self, attempt: Attempt, result: object) -> Outcome:
+        """Encode what the handler has returned."""
+        registration = attempt.lane.registration
         if attempt.stop_reason is StopReason.TIME_LIMIT:
-            raise TimeLimitExceededError(lane.options.time_limit or timedelta(0))
+            raise TimeLimitExceededError(attempt.lane.options.time_limit or timedelta(0))
         if result is None and not registration.has_result:
             return _NO_RESULT
         try:
-            return Succeeded(codec.encode(result, registration.result))
-        except Exception as error:  # a wrong result is a fault of the program; a retry can't mend it
-            return Failed(describe(error, attempt=job.attempt, at=self._clock.now()))
+            return Succeeded((registration.codec or self._codec).encode(result, registration.result))
+        except Exception as error:  # a wrong result is a fault of the program
+            raise _BeyondRetryError(error) from error
 
     def _prepare(self, lane: Lane) -> Call:
         handler = lane.registration.handler
@@ -169,11 +179,13 @@ class Execution:
             metadata=job.metadata,
             stop=attempt.stop,
             queues=self._queues,
-            reporter=_Reporter(self, attempt),
+            reporter=attempt,
         )
 
     def _judge(self, attempt: Attempt, error: BaseException) -> Outcome:
         """Decide what becomes of an attempt that raised *error*."""
+        if isinstance(error, _BeyondRetryError):
+            return Failed(describe(error.reason, attempt=attempt.job.attempt, at=self._clock.now()))
         match attempt.stop_reason:
             case StopReason.CANCELLED | StopReason.LEASE_LOST | StopReason.SHUTDOWN | StopReason.LEASE_ENDING:
                 return Release()
@@ -217,18 +229,10 @@ class Execution:
         attempt.timer = self._loop.call_later(STUCK_REPORT_SECONDS, self._report_stuck, attempt)
 
 
-class _Reporter:
-    """The execution of one attempt, as its handler's progress sees it."""
+@final
+class _BeyondRetryError(Exception):
+    """The command can't be decoded or the result not encoded: no attempt can mend that."""
 
-    __slots__ = ("_attempt", "_execution")
-
-    def __init__(self, execution: Execution, attempt: Attempt) -> None:
-        self._execution = execution
-        self._attempt = attempt
-
-    @property
-    def tracking_id(self) -> UUID:
-        return self._attempt.tracking_id
-
-    def report(self, progress: JobResult[object]) -> Awaitable[bool]:
-        return self._execution.report(self._attempt, progress)
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(reason)
+        self.reason = reason

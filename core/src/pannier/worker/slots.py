@@ -46,6 +46,7 @@ class Slots:
         self._execution: Execution
         self._solitude = Solitude()
         self._is_closed = False
+        self._is_filling = False
         self._idle = asyncio.Event()
         self._idle.set()
         self._look_at: datetime | None = None
@@ -84,15 +85,20 @@ class Slots:
         lapsed = {lanes[job.queue_id] for job in jobs if job.lapses}
         for lane in lanes.values():
             lane.be_cautious(has_lapsed=lane in lapsed)
+        running = self._execution.running
         for job in _by_urgency(jobs):
-            self._take_in(Attempt(job, lanes[job.queue_id], ends_at))
+            attempt = Attempt(job, lanes[job.queue_id], ends_at)
+            earlier = self._attempts.hold(attempt)
+            if earlier is None and job.tracking_id.int not in running:
+                self._place(attempt)
+            else:
+                self._take_in_again(attempt, earlier)
         for lane in lanes.values():
             self._fill(lane)
         self._start_alone()
 
-    def _take_in(self, attempt: Attempt) -> None:
-        earlier = self._attempts.of(attempt.tracking_id)
-        self._attempts.hold(attempt)
+    def _take_in_again(self, attempt: Attempt, earlier: Attempt | None) -> None:
+        """Take in a job that this worker has had before, and may still run."""
         if earlier is not None and earlier.phase is Phase.WAITING:
             self._forget(earlier)
         still_running = self._execution.run_of(attempt.tracking_id)
@@ -107,6 +113,8 @@ class Slots:
         lapses = attempt.job.lapses
         if self._is_closed:
             self._release(attempt)
+        elif not lapses and not self._solitude.is_wanted:
+            attempt.lane.ahead.append(attempt)
         elif lapses > LAST_CHANCE:
             attempt.phase, attempt.outcome = Phase.ENDED, died_too_often(attempt.job, at=self._clock.now())
             self._settler.settle(attempt)
@@ -114,8 +122,6 @@ class Slots:
             self._release(attempt)
         elif lapses == LAST_CHANCE:
             self._place_alone(attempt)
-        elif lapses == 0:
-            attempt.lane.ahead.append(attempt)
         elif self._may_start(attempt.lane):
             self._start(attempt)
         else:
@@ -134,13 +140,17 @@ class Slots:
         return self._max_running is None or len(self._execution.running) < self._max_running
 
     def _fill(self, lane: Lane) -> None:
-        """Start what waits in *lane*, and under a limit over all lanes in the others as well."""
-        while lane.ahead and self._may_start(lane):
-            self._start(lane.ahead.popleft())
-        if self._max_running is not None:
-            for other in self._lanes:
-                while other.ahead and self._may_start(other):
-                    self._start(other.ahead.popleft())
+        """
+        Start what waits in *lane*, and under a limit over all lanes in the others as well.
+
+        A handler may end while it is started. The loop that has started it sees its slot free again.
+        """
+        self._is_filling = True
+        for filled in [lane] if self._max_running is None else [lane, *self._lanes]:
+            while filled.ahead and self._may_start(filled):
+                self._start(filled.ahead.popleft())
+        self._is_filling = False
+        self._look_after(lane)
 
     def _start(self, attempt: Attempt) -> None:
         self._idle.clear()
@@ -148,7 +158,7 @@ class Slots:
         self._execution.start(attempt)
 
     def ended(self, attempt: Attempt) -> None:
-        """Take note that a handler has ended: settle its outcome, if any, and fill its slot."""
+        """Take note that a handler has ended: settle its outcome, if any, and let its slot be filled."""
         lane = attempt.lane
         lane.running -= 1
         attempt.phase = Phase.ENDED
@@ -161,8 +171,15 @@ class Slots:
         successor = attempt.successor
         if successor is not None and successor.phase is Phase.WAITING:
             self._place(successor)
+        if self._is_filling:
+            return
         if lane.ahead or self._max_running is not None:
             self._fill(lane)
+        else:
+            self._look_after(lane)
+
+    def _look_after(self, lane: Lane) -> None:
+        """Ask for more jobs where slots of *lane* are free and nothing waits for them."""
         if not self._execution.running:
             self._fall_idle()
         elif self._max_running is not None:

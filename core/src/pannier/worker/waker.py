@@ -56,7 +56,7 @@ class Waker:
 
     def freed(self, lane: Lane) -> None:
         """Take note that *lane* has a free slot. Waking costs 8 us, so that is only done where a claim could follow."""
-        if lane.due <= self._clock.now():
+        if not self._signal.is_set() and (lane.due is AT_ONCE or lane.due <= self._clock.now()):
             self._signal.set()
 
     def asking(self, lanes: Collection[Lane]) -> None:
