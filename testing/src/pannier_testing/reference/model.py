@@ -216,7 +216,7 @@ class Model:
 
     def is_over(self, job: JobRecord, stale: r.StaleJobs, now: datetime) -> bool:
         return (
-            job.finished_at is not None and job.status in stale.keep and job.finished_at + stale.keep[job.status] <= now
+            job.finished_at is not None and job.status in stale.keep and stale.keep[job.status] <= now - job.finished_at
         )
 
     def delete(self, job: JobRecord) -> None:
