@@ -33,7 +33,7 @@ from pannier_testing.cancelling import Cut, cancel_everywhere
 from pannier_testing.checks import Checks
 from pannier_testing.fuzzing import examples_of
 from pannier_testing.jitter import Overlap, Schedule
-from pannier_testing.processes import Child, Stepper
+from pannier_testing.processes import Child, Nursery, Stepper
 from pannier_testing.rules import Need, RuleTest
 from pannier_testing.subject import Place, Subject
 from pannier_testing.threads import OtherThread
@@ -148,8 +148,14 @@ class Trial:
         await child.open(url or self.url)
         return child
 
+    async def open_nursery(self) -> Nursery:
+        """Return a process that forks workers: many, each ready within milliseconds."""
+        nursery = await Nursery.start(self.subject.adapters, self.place.tmp)
+        self._cleanup.push_async_callback(nursery.stop)
+        return nursery
+
     async def open_stepper(self) -> Stepper:
-        """Return a process that runs one call at a time in forks of itself, each killed at a given line (R87)."""
+        """Return a process that runs one call at a time in forks of itself, each killed where it is told to."""
         stepper = await Stepper.start(self.subject.adapters, self.place.tmp)
         self._cleanup.push_async_callback(stepper.stop)
         return stepper
