@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from attrs import frozen
 
@@ -185,16 +185,14 @@ class Stepper:
         await stepper._talk.ask({"hello": None})
         return stepper
 
-    async def call(
-        self, url: str, verb: str, *, die_at: "int | Literal['before', 'after'] | None" = None, **arguments: object
-    ) -> Stepped:
+    async def call(self, url: str, verb: str, *, die_at: int | str | None = None, **arguments: object) -> Stepped:
         """
         Open *url* in a fork and call *verb* there.
 
         Args:
             url: The storage.
             verb: A verb, or "open".
-            die_at: Where the fork kills itself: at a line, counted from 0, before the call, or after its answer.
+            die_at: Where the fork kills itself: at a line, counted from 0, "before" the call, or "after" its answer.
             arguments: The verb's.
         """
         encoded = {} if verb == "open" else wire.encode_arguments(verb, arguments)
@@ -223,9 +221,7 @@ class Nursery:
         await nursery._talk.ask({"hello": None})
         return nursery
 
-    async def fork(
-        self, url: str, function: Callable[..., object], *, start_at: float = 0.0, **arguments: Json
-    ) -> int:
+    async def fork(self, url: str, function: Callable[..., object], *, start_at: float = 0.0, **arguments: Json) -> int:
         """
         Open *url* in a fork and run *function(storage, **arguments)* there; return the fork's process id.
 

@@ -8,7 +8,6 @@ the call, one of the two must stand.
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Final
-from uuid import UUID
 
 from attrs import evolve, frozen
 
@@ -223,8 +222,3 @@ SCENES: Final[Mapping[str, Prepare]] = {
     "requeue a failed job": _requeue,
 }
 """What can be done to one job, by name, and how it is prepared."""
-
-
-def ids_of(jobs: Iterable[JobRecord]) -> list[UUID]:
-    """Return the tracking ids of *jobs*."""
-    return [job.tracking_id for job in jobs]

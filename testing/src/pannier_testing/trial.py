@@ -281,6 +281,11 @@ class Trial:
         """Run *make()* cancelled at every suspension point in turn; yield after each run. See `cancelling`."""
         return cancel_everywhere(make)
 
+    @property
+    def is_thorough(self) -> bool:
+        """Whether the profile asks for all points of a sweep, not a sample."""
+        return self.profile is not Profile.QUICK
+
     def scaled(self, count: int) -> int:
         """Return *count* for the quick profile, 5 times as many for full, 50 for soak."""
         return count * {Profile.QUICK: 1, Profile.FULL: 5, Profile.SOAK: 50}[self.profile]

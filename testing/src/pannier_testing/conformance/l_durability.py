@@ -1,13 +1,24 @@
 """Section L: what was acknowledged survives the death of every process, at any line. For durable storages."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 
-from pannier.records import JobFilter, JobRecord, JobStatus, Payload, Release, Settlement, StaleJobs, Succeeded
+from pannier.records import JobFilter, JobRecord, JobStatus, Outcome, Payload, Release, Settlement, StaleJobs, Succeeded
 from pannier.storage import JobInspector, JobResultProvider, JobStorageProvider
-from pannier_testing.builders import LEASE, SECOND, T0, claim_of, failed, full_job, retry
-from pannier_testing.processes import Stepped, Stepper
+from pannier_testing.builders import LEASE, SECOND, T0, claim_of, failed, full_job, ids_of, retry
+from pannier_testing.checks import InconclusiveError
+from pannier_testing.kill_loop import (
+    IN_FLIGHT,
+    WORKERS,
+    Ground,
+    check_executions,
+    check_fences,
+    kill_at_random,
+    read_journal,
+)
+from pannier_testing.line_steps import Search, prepared, stepped, sweep_lines
 from pannier_testing.rules import Need, rule
-from pannier_testing.scenes import NOW, Scene, ids_of, model_of, scene_names, scene_of
+from pannier_testing.scenes import NOW, Scene, model_of, scene_names
 from pannier_testing.trial import Trial, inspector_of, results_of
 
 
@@ -33,7 +44,7 @@ async def job_in_every_state(trial: Trial, storage: JobStorageProvider) -> dict[
 
 
 _STATES = ("waiting", "running", "lapsed", "succeeded", "failed", "to be retried", "released", "cancelled")
-_OUTCOMES = {
+_OUTCOMES: Mapping[str, Outcome] = {
     "succeeded": Succeeded(Payload(b"\x00\xff result")),
     "failed": failed(T0 + SECOND),
     "to be retried": retry(T0 + 90 * SECOND, at=T0 + SECOND),
@@ -78,47 +89,31 @@ async def everything_is_the_same_after_reopening(trial: Trial) -> None:
     trial.check.equal(lost, frozenset(), "after close and open, the holder of a lease can renew it")
 
 
-async def stepped(
-    trial: Trial, stepper: Stepper, scene: Scene, die_at: "int | str | None", url: str | None = None
-) -> Stepped:
-    """Play *scene* in a fork; an error there breaks the rule: what a killed process left stops nobody."""
-    return await trial.check.answers(
-        stepper.call(url or trial.url, scene.act.verb, die_at=die_at, **scene.act.arguments),  # type: ignore[arg-type]
-        f"{scene.name}, in a process of its own, after others were killed",
-    )
-
-
-@rule("R85")
+@rule("R85", deadline=timedelta(seconds=120))
 async def what_was_acknowledged_survives_sigkill(trial: Trial) -> None:
     """Each operation in a process that is killed right after the answer: the effect is there on reopening."""
     stepper = await trial.open_stepper()
-    for name in scene_names(trial):
-        storage = await trial.open()
-        scene = await scene_of(trial, storage, name)
-        await storage.close()
-
+    scenes = await prepared(trial, scene_names(trial))
+    for scene in scenes:
         await stepped(trial, stepper, scene, "after")
 
-        again = await trial.open()
-        seen = await again.get_job(scene.job.tracking_id)
-        trial.check.equal(seen, scene.after, f"{name}, killed right after the answer: its effect is there")
-        await again.close()
+    storage = await trial.open()
+    for scene in scenes:
+        seen = await storage.get_job(scene.job.tracking_id)
+        trial.check.equal(seen, scene.after, f"{scene.name}, killed right after the answer: its effect is there")
 
 
-@rule("R86", deadline_seconds=120)
+@rule("R86", deadline=timedelta(seconds=120))
 async def killed_around_a_call_nothing_is_out_of_order(trial: Trial) -> None:
     """Each operation in a process that is killed before the call or after it: then the invariants hold, and go on."""
     stepper = await trial.open_stepper()
-    for name in scene_names(trial):
-        storage = await trial.open()
-        scenes = {where: await scene_of(trial, storage, name) for where in ("before", "after")}
-        await storage.close()
-        for where, scene in scenes.items():
-            await stepped(trial, stepper, scene, where)
-        again = await trial.open()
-        for where, scene in scenes.items():
-            await check_invariants(trial, again, scene, where)
-        await again.close()
+    around = [(scene, where) for where in ("before", "after") for scene in await prepared(trial, scene_names(trial))]
+    for scene, where in around:
+        await stepped(trial, stepper, scene, where)
+
+    storage = await trial.open()
+    for scene, where in around:
+        await check_invariants(trial, storage, scene, where)
 
 
 async def check_invariants(trial: Trial, storage: JobStorageProvider, scene: Scene, where: str) -> None:
@@ -144,38 +139,21 @@ async def check_invariants(trial: Trial, storage: JobStorageProvider, scene: Sce
     trial.check.equal(await storage.settle_jobs(done, now=later.now), frozenset(), f"{promise}: and can settle it (I3)")
 
 
-@rule("R87", deadline_seconds=300)
+@rule("R87", deadline=timedelta(seconds=300))
 async def killed_at_any_line_a_call_was_made_or_not(trial: Trial) -> None:
-    """Each operation, killed at lines of the provider (all of them in longer profiles): before or after, not between."""
-    stepper = await trial.open_stepper()
-    points = await lines_to_die_at(trial, stepper)
-    storage = await trial.open()
-    scenes = [(await scene_of(trial, storage, name), line) for name, line in points]
-    await storage.close()
-    for scene, line in scenes:
-        await stepped(trial, stepper, scene, line)
-    again = await trial.open()
-    for scene, line in scenes:
-        await check_between(trial, again, scene, line)
+    """Each operation, killed at lines of the provider: the job is as before the call or as after it."""
+
+    async def judge(storage: JobStorageProvider, scene: Scene, line: int) -> bool:
+        return await check_between(trial, storage, scene, line)
+
+    # What adds or takes away a job comes last or stands alone: in a store that reads all jobs, it shifts all lines.
+    names = [name for name in scene_names(trial) if name not in {"purge a finished job", "store a job"}]
+    await sweep_lines(trial, [*names, "store a job"], judge)
+    await sweep_lines(trial, ["purge a finished job"], judge)
 
 
-async def lines_to_die_at(trial: Trial, stepper: Stepper) -> list[tuple[str, int]]:
-    """Count the lines that each operation takes, and choose among them: 40 in quick, else all."""
-    storage = await trial.open()
-    scenes = [await scene_of(trial, storage, name) for name in scene_names(trial)]
-    await storage.close()
-    points: list[tuple[str, int]] = []
-    for scene in scenes:
-        whole = await stepped(trial, stepper, scene, None)
-        assert whole.lines is not None
-        points += [(scene.name, line) for line in range(whole.lines)]
-    trial.sizes["lines"] = len(points)
-    count = len(points) if trial.is_thorough else min(40, len(points))
-    return sorted(trial.rng.sample(points, count))
-
-
-async def check_between(trial: Trial, storage: JobStorageProvider, scene: Scene, line: int) -> None:
-    """See that *scene* was played whole or not at all, and that its key stands if and only if its job does."""
+async def check_between(trial: Trial, storage: JobStorageProvider, scene: Scene, line: int) -> bool:
+    """See that *scene* was played whole or not at all, and that all goes on; return whether it was."""
     where = f"killed at line {line}"
     is_done = await scene.is_done(storage, trial.check, where)
     standing = scene.after if is_done else scene.before
@@ -188,16 +166,14 @@ async def check_between(trial: Trial, storage: JobStorageProvider, scene: Scene,
     )
     found = await storage.get_job(expected.tracking_id)
     trial.check.true(found is not None, f"{scene.name}, {where}: the job of a key is there", expected="it", seen=found)
-    later = NOW + 2 * LEASE
-    due = [] if standing is None or standing.status in _ENDED else [standing.tracking_id]
-    claimed = await storage.claim_jobs(claim_of(scene.job.queue_id, now=later))
-    trial.check.equal(ids_of(claimed.jobs), due, f"{scene.name}, {where}: an unfinished job is not stuck")
+    later = claim_of(scene.job.queue_id, now=NOW + 2 * LEASE)
+    due = model_of([] if standing is None else [standing], trial.tick).claim(later)
+    claimed = await storage.claim_jobs(later)
+    trial.check.equal(ids_of(claimed.jobs), ids_of(due.jobs), f"{scene.name}, {where}: an unfinished job is not stuck")
+    return is_done
 
 
-_ENDED = frozenset(JobStatus) - {JobStatus.PENDING, JobStatus.RUNNING}
-
-
-@rule("R89", deadline_seconds=120)
+@rule("R89", deadline=timedelta(seconds=120))
 async def killed_while_opening_a_store_opens_again(trial: Trial) -> None:
     """A process that makes a new store is killed at its lines: the next one opens it, and it works."""
     stepper = await trial.open_stepper()
@@ -232,40 +208,97 @@ def sample(trial: Trial, lines: int, count: int) -> list[int]:
     return sorted({0, lines - 1, *trial.rng.sample(range(lines), count - 2)})
 
 
-@rule("R89", deadline_seconds=120)
-async def killed_in_a_batch_a_repeat_does_the_rest(trial: Trial) -> None:
-    """A store and a purge of 50 jobs, killed at their lines: the repeat does the rest, nothing is there twice."""
+@rule("R89", deadline=timedelta(seconds=180))
+async def a_batch_that_was_killed_can_be_repeated(trial: Trial) -> None:
+    """A store of 20 jobs, killed at lines around the one at which it takes effect: the repeat does the rest."""
     stepper = await trial.open_stepper()
-    whole = await stepper.call(trial.url, "store_jobs", jobs=trial.jobs(50, trial.queue()))
-    assert whole.lines is not None
-    for line in sample(trial, whole.lines, 5):
-        jobs = trial.jobs(50, trial.queue(), expire_on=T0 + SECOND)
-        await stepper.call(trial.url, "store_jobs", jobs=jobs, die_at=line)
-        where = f"a batch killed at line {line}"
-
-        storage = await trial.open()
-        stored = [job is not None for job in [await storage.get_job(tracking_id) for tracking_id in ids_of(jobs)]]
-        if trial.offers(Need.ATOMIC_BATCHES):
-            trial.check.true(len(set(stored)) == 1, f"{where} is all or nothing", expected="one", seen=sum(stored))
-        trial.check.equal(await storage.store_jobs(jobs), ids_of(jobs), f"{where}: the repeat stores all")
-        await check_purge_is_finished(trial, stepper, storage, jobs, line)
+    async with trial.another_place() as url:
+        whole = await stepper.call(url, "store_jobs", jobs=trial.jobs(20))
+    search = Search("store", whole.lines or 0)
+    while search.is_open:
+        line = search.next_line(trial)
+        async with trial.another_place() as url:
+            jobs = trial.jobs(20)
+            await stepper.call(url, "store_jobs", jobs=jobs, die_at=line)
+            search.learn(line, is_done=await check_batch(trial, url, jobs, f"a store killed at line {line}"))
 
 
-async def check_purge_is_finished(
-    trial: Trial, stepper: Stepper, storage: JobStorageProvider, jobs: list[JobRecord], line: int
-) -> None:
-    """Kill a purge of *jobs* at about *line*, and see that the next one does the rest."""
+async def check_batch(trial: Trial, url: str, jobs: list[JobRecord], which: str) -> bool:
+    """See that *jobs* are there or not, and that storing them again does the rest; return whether they were there."""
+    storage = await trial.check.answers(trial.open(url), f"after {which} the store opens")
+    there = [
+        await trial.check.answers(storage.get_job(job.tracking_id), f"after {which} jobs can be read") for job in jobs
+    ]
+    count = len(jobs) - there.count(None)
+    if trial.offers(Need.ATOMIC_BATCHES):
+        trial.check.true(count in (0, len(jobs)), f"{which} is all or nothing", expected="0 or 20", seen=count)
+    answer = await trial.check.answers(storage.store_jobs(jobs), f"after {which} it can be repeated")
+    trial.check.equal(answer, ids_of(jobs), f"after {which} the repeat stores all")
+    claimed = await trial.drain(storage)
+    trial.check.counts(ids_of(claimed), ids_of(jobs), f"after {which} and its repeat each job is there once")
     await storage.close()
-    queue_ids = frozenset({jobs[0].queue_id})
-    stale = StaleJobs(now=T0 + SECOND, keep={JobStatus.EXPIRED: LEASE}, queue_ids=queue_ids)
-    await stepper.call(trial.url, "purge_stale_jobs", stale=stale, die_at=line)
-    again = await trial.open()
-    where = f"a purge killed at line {line}"
-    purged = await trial.check.answers(again.purge_stale_jobs(stale), f"{where} can be repeated")
-    records = [await again.get_job(tracking_id) for tracking_id in ids_of(jobs)]
-    statuses = [None if record is None else record.status for record in records]
-    trial.check.counts(statuses, [JobStatus.EXPIRED] * 50, f"{where} marks in the end what is over")
-    trial.check.true(purged.deleted == 0, f"{where} deletes nothing of it", expected="0", seen=purged)
-    await again.close()
+    return count == len(jobs)
 
 
+@rule("R89", deadline=timedelta(seconds=180))
+async def a_purge_that_was_killed_can_be_repeated(trial: Trial) -> None:
+    """A purge of 20 expired jobs, killed at lines around the one at which it takes effect: the repeat does the rest."""
+    stepper = await trial.open_stepper()
+    stale = StaleJobs(now=T0 + SECOND, keep={JobStatus.EXPIRED: LEASE})
+    search = Search("purge", 0)
+    while search.is_open:
+        async with trial.another_place() as url:
+            storage = await trial.open(url)
+            jobs = trial.jobs(20, expire_on=T0 + SECOND)
+            await storage.store_jobs(jobs)
+            await storage.close()
+            if not search.lines:
+                whole = await stepper.call(url, "purge_stale_jobs", stale=stale)
+                search = Search("purge", whole.lines or 1)
+                continue
+            line = search.next_line(trial)
+            await stepper.call(url, "purge_stale_jobs", stale=stale, die_at=line)
+            search.learn(line, is_done=await check_purged(trial, url, jobs, stale, f"a purge killed at line {line}"))
+
+
+async def check_purged(trial: Trial, url: str, jobs: list[JobRecord], stale: StaleJobs, which: str) -> bool:
+    """See that a repeat of the purge marks what is not marked yet; return whether nothing was left."""
+    storage = await trial.check.answers(trial.open(url), f"after {which} the store opens")
+    purged = await trial.check.answers(storage.purge_stale_jobs(stale), f"after {which} it can be repeated")
+    trial.check.equal(purged.deleted, 0, f"after {which} nothing of it was deleted")
+    statuses = [None if job is None else job.status for job in [await storage.get_job(j.tracking_id) for j in jobs]]
+    trial.check.counts(statuses, [JobStatus.EXPIRED] * len(jobs), f"after {which} and its repeat all is marked")
+    await storage.close()
+    return purged.expired == 0
+
+
+@rule("R88", deadline=timedelta(seconds=180))
+async def workers_killed_at_random_lose_and_double_nothing(trial: Trial) -> None:
+    """Two workers store, claim and settle jobs and are killed at random; their journal is what the store must match."""
+    kills = trial.scaled(50)
+    ground = Ground(trial.place.tmp)
+    storage = await trial.open()
+    await kill_at_random(await trial.open_nursery(), trial.url, ground, trial.rng, kills)
+
+    journal = read_journal(ground)
+    trial.sizes.update({"jobs of the kill loop": len(journal.stored), "kills": kills})
+    if journal.redeliveries < kills // 5:
+        raise InconclusiveError(f"of {kills} kills only {journal.redeliveries} left a job to be given out again")
+    found = {tracking_id: await storage.get_job(tracking_id) for tracking_id in journal.intended}
+    records = [record for record in found.values() if record is not None]
+    lost = [tracking_id for tracking_id in journal.stored if found[tracking_id] is None]
+    trial.check.equal(lost, [], "no acknowledged job is lost (I1)")
+    statuses = {record.status for record in records}
+    trial.check.equal(statuses, {JobStatus.SUCCEEDED}, "every job is completed in the end (I1)")
+    trial.check.counts(journal.executions.keys(), ids_of(records), "every job was run, and nothing else (I2)")
+    check_executions(trial.check, journal)
+    check_fences(trial.check, journal, records, kills)
+    trial.check.true(
+        journal.redeliveries <= kills * WORKERS * IN_FLIGHT,
+        "a kill makes at most what was in flight be given out again",
+        expected=f"at most {kills * WORKERS * IN_FLIGHT}",
+        seen=journal.redeliveries,
+    )
+    if trial.offers(Need.RESULTS):
+        results = {None if record.result is None else record.result.data for record in records}
+        trial.check.equal(results, {"done"}, "whatever succeeded has its result (I6)")
