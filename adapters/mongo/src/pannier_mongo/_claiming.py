@@ -137,9 +137,12 @@ class _Claiming:
         for document in chosen:
             by_fence.setdefault(document["fence"], []).append(document["_id"])
         update = self._update(lapses=0)
-        done = await self.store.jobs.bulk_write(
-            [UpdateMany(_queries.pending(ids, fence), update) for fence, ids in by_fence.items()], ordered=False
-        )
+        writes = [
+            UpdateMany(_queries.pending(portion, fence), update)
+            for fence, ids in by_fence.items()
+            for portion in _queries.portions(ids)
+        ]
+        done = await self.store.jobs.bulk_write(writes, ordered=False)
         if done.matched_count == len(chosen):
             self.taken += [
                 leased(document, worker_id=self.claim.worker_id, lease_end=self.lease_end) for document in chosen

@@ -1,8 +1,8 @@
 """Queries: pure functions that return the filters and updates of MongoDB."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 from uuid import UUID
 
 from bson import DatetimeMS, ObjectId
@@ -11,6 +11,8 @@ from pymongo import IndexModel
 from pannier.instants import to_microseconds
 from pannier.records import COMPLETE, KEPT_ERRORS, JobFilter, JobStatus, Lease
 from pannier_mongo._documents import LEASED, JobDocument, StoredError, StoredPayload, is_text
+
+Item = TypeVar("Item")
 
 Filter: TypeAlias = Mapping[str, object]
 Update: TypeAlias = Mapping[str, object]
@@ -46,6 +48,20 @@ STATE: Final = ("fence", "status", "expire_on")
 
 _UNFINISHED: Final = {"$in": [JobStatus.PENDING.value, JobStatus.RUNNING.value]}
 _ENDED_UNSUCCESSFULLY: Final = {"$in": sorted(status.value for status in COMPLETE - {JobStatus.SUCCEEDED})}
+
+
+PORTION: Final = 25
+"""
+How many ids one filter names where many updates travel in one command anyway.
+
+SecantusDB 0.7 compares every id of a list with every document: 100 ids in one list take it 1.6 times as long.
+"""
+
+
+def portions(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """Cut *items* into what one filter names."""
+    for start in range(0, len(items), PORTION):
+        yield items[start : start + PORTION]
 
 
 # What to find. `_id` stands first: it is what an index answers, whatever else is asked.

@@ -165,7 +165,11 @@ async def store_progress(store: Store, lease: Lease, progress: Payload) -> bool:
 def _by_fence(leases: Iterable[Lease], update: Mapping[str, object] | Sequence[Mapping[str, object]]) -> list[Write]:
     """Return one write for all *leases* of a fence."""
     fence = attrgetter("fence")
-    return [UpdateMany(_queries.holding(list(alike)), update) for _, alike in groupby(sorted(leases, key=fence), fence)]
+    return [
+        UpdateMany(_queries.holding(portion), update)
+        for _, alike in groupby(sorted(leases, key=fence), fence)
+        for portion in _queries.portions(list(alike))
+    ]
 
 
 async def _states(store: Store, leases: Iterable[Lease], session: Session | None) -> dict[object, JobDocument]:
