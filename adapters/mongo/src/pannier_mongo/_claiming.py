@@ -154,8 +154,10 @@ class _Claiming:
         """Lease jobs anew whose leases have lapsed; those that somebody is settling at this moment are passed over."""
 
         async def take(ids: Sequence[UUID], session: Session | None) -> list[JobDocument]:
-            found = _queries.lapsed(ids, self.horizon.now)
-            await self.store.jobs.update_many(found, self._update(lapses=1), session=session)
+            update = self._update(lapses=1)
+            found = (_queries.lapsed(portion, self.horizon.now) for portion in _queries.portions(ids))
+            writes = [UpdateMany(each, update) for each in found]
+            await self.store.jobs.bulk_write(writes, ordered=False, session=session)
             return await self._read_taken(ids, session)
 
         parts, _ = await self.store.without_waiting([document["_id"] for document in chosen], take)
@@ -163,7 +165,10 @@ class _Claiming:
             self.taken += part
 
     async def _read_taken(self, ids: Sequence[UUID], session: Session | None) -> list[JobDocument]:
-        return await self.store.jobs.find(_queries.marked(ids, self.mark), session=session).to_list()
+        taken: list[JobDocument] = []
+        for lookup in _queries.lookups(ids):
+            taken += await self.store.jobs.find(_queries.marked(lookup, self.mark), session=session).to_list()
+        return taken
 
     def _update(self, *, lapses: int) -> Mapping[str, object]:
         return _queries.claimed(worker_id=self.claim.worker_id, lease_end=self.lease_end, mark=self.mark, lapses=lapses)

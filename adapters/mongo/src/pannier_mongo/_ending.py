@@ -5,14 +5,16 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+from pymongo import DeleteMany, UpdateMany
+
 from pannier.instants import round_down
 from pannier.records import Cancellation, JobStatus, Purged, Requeue, StaleJobs
 from pannier_mongo import _queries
 from pannier_mongo._connection import Session, Store
 from pannier_mongo._documents import RESOLUTION, JobDocument, is_text
 
-CHUNK: Final = 1000
-"""Jobs in one command."""
+CHUNK: Final = 500
+"""Jobs in one transaction."""
 
 LIMIT_MAX: Final = 2**31 - 1
 
@@ -63,23 +65,20 @@ async def purge(store: Store, stale: StaleJobs) -> Purged:
 
 async def expire_pending(store: Store, ids: Sequence[UUID], now: datetime) -> int:
     """Mark those of some jobs EXPIRED that are pending still and past their time; return how many."""
-    marked = 0
-    for start in range(0, len(ids), CHUNK):
-        chunk = ids[start : start + CHUNK]
-        done = await store.jobs.update_many(
-            _queries.still_stale(chunk, JobStatus.PENDING, now), _queries.ended(JobStatus.EXPIRED, now)
-        )
-        marked += done.matched_count
-    return marked
+    update = _queries.ended(JobStatus.EXPIRED, now)
+    writes = [
+        UpdateMany(_queries.still_stale(portion, JobStatus.PENDING, now), update) for portion in _queries.portions(ids)
+    ]
+    return (await store.jobs.bulk_write(writes, ordered=False)).matched_count if writes else 0
 
 
 async def expire_running(store: Store, ids: Sequence[UUID], now: datetime) -> int:
     """Mark those of some jobs EXPIRED whose lease is over, and that nobody is settling at this moment."""
 
     async def mark(part: Sequence[UUID], session: Session | None) -> int:
-        found = {**_queries.still_stale(part, JobStatus.RUNNING, now), "dequeue_after": {"$lte": now}}
-        done = await store.jobs.update_many(found, _queries.ended(JobStatus.EXPIRED, now), session=session)
-        return done.matched_count
+        update = _queries.ended(JobStatus.EXPIRED, now)
+        writes = [UpdateMany(_queries.lapsed_stale(portion, now), update) for portion in _queries.portions(part)]
+        return (await store.jobs.bulk_write(writes, ordered=False, session=session)).matched_count
 
     marked = 0
     for start in range(0, len(ids), CHUNK):
@@ -103,9 +102,9 @@ async def _delete(store: Store, queue_ids: Sequence[str], stale: StaleJobs, now:
         for status, age in stale.keep.items():
             until = _until(now, age)
             ids = await _stale(store, queue_id, status, until, room)
-            for start in range(0, len(ids), CHUNK):
-                done = await store.jobs.delete_many(_queries.still_stale(ids[start : start + CHUNK], status, until))
-                room -= done.deleted_count
+            if ids:
+                found = (_queries.still_stale(portion, status, until) for portion in _queries.portions(ids))
+                room -= (await store.jobs.bulk_write(list(map(DeleteMany, found)), ordered=False)).deleted_count
             if not room:
                 return stale.limit
     return stale.limit - room

@@ -21,6 +21,9 @@ Line: TypeAlias = tuple[str, int]
 GROWTH: Final = 8
 """How much further each range reaches than the one before, where that held too few."""
 
+PAGE: Final = 500
+"""How many jobs are read at once where expired ones stand in the way."""
+
 LONGEST: Final = timedelta(days=10)
 """No range needs to grow from a longer one."""
 
@@ -115,7 +118,7 @@ async def _read_range(
     since, until = within
     read: set[object] = set()
     while True:
-        limit = wanted - len(front.fresh) + 1 + len(read)
+        limit = max(wanted - len(front.fresh) + 1, PAGE if front.expired else 0) + len(read)
         cursor = store.latest.find(_queries.in_line(*line, since=since, until=until))
         documents = await cursor.sort(_queries.IN_LINE).limit(limit).to_list()
         for document in documents:

@@ -58,6 +58,16 @@ SecantusDB 0.7 compares every id of a list with every document: 100 ids in one l
 """
 
 
+LOOKUP: Final = 100
+"""How many ids one find names, for the same reason."""
+
+
+def lookups(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """Cut *items* into what one find names."""
+    for start in range(0, len(items), LOOKUP):
+        yield items[start : start + LOOKUP]
+
+
 def portions(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
     """Cut *items* into what one filter names."""
     for start in range(0, len(items), PORTION):
@@ -144,6 +154,11 @@ def stale(queue_id: str, status: JobStatus, until: datetime) -> Filter:
 def still_stale(tracking_ids: Sequence[UUID], status: JobStatus, until: datetime) -> Filter:
     """Match those of some jobs that are still `stale`."""
     return {"_id": {"$in": tracking_ids}, "status": status.value, "stale_since": {"$lte": until}}
+
+
+def lapsed_stale(tracking_ids: Sequence[UUID], now: datetime) -> Filter:
+    """Match those of some running jobs that have expired and whose lease is over."""
+    return {**still_stale(tracking_ids, JobStatus.RUNNING, now), "dequeue_after": {"$lte": now}}
 
 
 def wanted_jobs(wanted: JobFilter, after: UUID | None = None) -> Filter:

@@ -173,8 +173,11 @@ def _by_fence(leases: Iterable[Lease], update: Mapping[str, object] | Sequence[M
 
 
 async def _states(store: Store, leases: Iterable[Lease], session: Session | None) -> dict[object, JobDocument]:
-    found = store.jobs.find(_queries.with_ids({lease.tracking_id for lease in leases}), _queries.STATE, session=session)
-    return {document["_id"]: document async for document in found}
+    states: dict[object, JobDocument] = {}
+    for ids in _queries.lookups(list({lease.tracking_id for lease in leases})):
+        found = store.jobs.find(_queries.with_ids(ids), _queries.STATE, session=session)
+        states.update({document["_id"]: document async for document in found})
+    return states
 
 
 def _holds(lease: Lease, state: JobDocument | None) -> bool:

@@ -90,8 +90,7 @@ async def insert_one(store: Store, document: JobDocument) -> UUID:
 async def find_standing(store: Store, documents: Sequence[JobDocument]) -> list[UUID | None]:
     """Return which stored ids stand in place of those of *documents*: their own (R7), or that of their key (R10)."""
     standing: list[UUID | None] = []
-    for start in range(0, len(documents), CHUNK):
-        chunk = documents[start : start + CHUNK]
+    for chunk in _queries.lookups(documents):
         ids = [document["_id"] for document in chunk]
         stored = {found["_id"] async for found in store.jobs.find(_queries.with_ids(ids), {"_id": 1})}
         keyed: dict[tuple[str, str], UUID] = {}
