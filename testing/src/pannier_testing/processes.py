@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,14 @@ class Talk:
         self._log = log
 
     @classmethod
-    async def begin(cls, module: str, adapters: tuple[str, ...], tmp: Path) -> "Talk":
-        """Start `python -m module`, which imports *adapters*; its standard error goes to a file in *tmp*."""
+    async def begin(
+        cls, module: str, adapters: tuple[str, ...], tmp: Path, *, environment: Mapping[str, str] | None = None
+    ) -> "Talk":
+        """
+        Start `python -m module`, which imports *adapters*; its standard error goes to a file in *tmp*.
+
+        The variables of *environment* are added to this process's own.
+        """
         log = tmp / f"child-{time.monotonic_ns()}.log"
         with log.open("wb") as errors:
             process = await asyncio.create_subprocess_exec(
@@ -59,6 +65,7 @@ class Talk:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,
+                env=os.environ | (environment or {}),
                 limit=2**28,
             )
         return cls(process, log)
@@ -112,9 +119,11 @@ class Child:
         self._talk = talk
 
     @classmethod
-    async def start(cls, adapters: tuple[str, ...], tmp: Path) -> "Child":
-        """Start one, and wait until it has imported everything."""
-        child = cls(await Talk.begin("pannier_testing.child", adapters, tmp))
+    async def start(
+        cls, adapters: tuple[str, ...], tmp: Path, *, environment: Mapping[str, str] | None = None
+    ) -> "Child":
+        """Start one, with the variables of *environment*, and wait until it has imported everything."""
+        child = cls(await Talk.begin("pannier_testing.child", adapters, tmp, environment=environment))
         await child._talk.ask({"hello": None})
         return child
 

@@ -7,7 +7,7 @@ and sizes the work to the profile and to the speed of the storage.
 
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -141,9 +141,9 @@ class Trial:
         await other.start()
         return other
 
-    async def open_child(self, url: str | None = None) -> Child:
-        """Return a child process that has opened an instance."""
-        child = await Child.start(self.subject.adapters, self.place.tmp)
+    async def open_child(self, url: str | None = None, *, environment: Mapping[str, str] | None = None) -> Child:
+        """Return a child process, with the variables of *environment*, that has opened an instance."""
+        child = await Child.start(self.subject.adapters, self.place.tmp, environment=environment)
         self._cleanup.push_async_callback(child.stop)
         await child.open(url or self.url)
         return child
@@ -161,9 +161,9 @@ class Trial:
         return stepper
 
     @asynccontextmanager
-    async def another_place(self) -> AsyncIterator[str]:
-        """Lend the URL of a second fresh namespace; it is destroyed afterwards."""
-        place = Place.make()
+    async def another_place(self, namespace: str | None = None) -> AsyncIterator[str]:
+        """Lend the URL of another fresh namespace, called *namespace* if need be; it is destroyed afterwards."""
+        place = Place.make(namespace)
         url = self.subject.url_in(place)
         try:
             yield url
