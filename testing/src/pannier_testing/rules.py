@@ -60,6 +60,7 @@ class Rule:
         levels: R, D, X, V or C:x; all must hold.
         how: The means by which it is tested, as `contract.toml` abbreviates them.
         text: The rule in words.
+        why: The fault that it prevents.
         since: The contract version that brought it.
         is_held: Whether it waits for a feature that does not exist yet, and has no test.
     """
@@ -69,6 +70,7 @@ class Rule:
     levels: tuple[str, ...]
     how: tuple[str, ...]
     text: str
+    why: str
     since: str = "1.0"
     is_held: bool = False
 
@@ -119,6 +121,7 @@ def _read_rule(number: str, entry: Mapping[str, Any]) -> Rule:
         levels=tuple(entry["levels"]),
         how=tuple(entry["how"]),
         text=entry["text"],
+        why=entry["why"],
         since=entry.get("since", "1.0"),
         is_held=entry.get("is_held", False),
     )
