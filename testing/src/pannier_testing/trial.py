@@ -77,6 +77,7 @@ class Trial:
         subject: The storage under test, with its test aids.
         place: The namespace of this trial.
         url: The storage's URL in it.
+        rule: The rule that it is made for.
         rng: Decides everything random; seeded.
         values: The contract's value classes (rules of level V).
         sizes: The sizes that were chosen, by what they count; reported.
@@ -97,7 +98,8 @@ class Trial:
         self.subject = subject
         self.place = place
         self.url = subject.url_in(place)
-        self.rng = random.Random(f"{seed} {test.name}")
+        self.rule = test.rule
+        self.rng = random.Random(f"{seed} {test.id}")
         self.profile = profile
         self.values = values
         self.overlap = Overlap()
