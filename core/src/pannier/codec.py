@@ -18,6 +18,7 @@ from cattrs.preconf.json import make_converter
 
 from pannier.errors import DecodingError, EncodingError
 from pannier.records import Payload
+from pannier.restoring import restore_payload
 
 T = TypeVar("T")
 
@@ -65,14 +66,14 @@ class ConverterCodec:
             for step in configure:
                 step(converter)
         self._writers: dict[object, Callable[[object], object]] = {}
-        self._readers: dict[object, Callable[[object], object]] = {}
+        self._readers: dict[object, Callable[[object, object], object]] = {}
 
     def encode(self, value: object, declared: object) -> Payload:
         """Write *value* as a JSON tree. See `Codec.encode`."""
         if declared in SCALARS:
             if type(value) is not declared:
                 raise EncodingError(_mismatch(value, declared))
-            return _payload(value)
+            return _payload(value) if declared is float else restore_payload(value)  # type: ignore[arg-type]  # a scalar
         if isinstance(declared, type) and not isinstance(value, declared):
             raise EncodingError(_mismatch(value, declared))
         try:
@@ -94,7 +95,7 @@ class ConverterCodec:
         if type(payload.data) in SCALARS and type(payload.data) is declared:
             return payload.data
         try:
-            return self._reader(declared)(payload.data)
+            return (self._readers.get(declared) or self._reader(declared))(payload.data, declared)
         except Exception as error:  # a user's hook may raise anything
             raise DecodingError(self._explain(payload, declared, error)) from error
 
@@ -104,11 +105,10 @@ class ConverterCodec:
             writer = self._writers[declared] = self._quick.get_unstructure_hook(declared)
         return writer
 
-    def _reader(self, declared: object) -> Callable[[object], object]:
+    def _reader(self, declared: object) -> Callable[[object, object], object]:
         reader = self._readers.get(declared)
         if reader is None:
-            hook = self._quick.get_structure_hook(declared)
-            reader = self._readers[declared] = lambda data: hook(data, declared)
+            reader = self._readers[declared] = self._quick.get_structure_hook(declared)
         return reader
 
     def _check_read_back(self, payload: Payload, value: object, declared: object) -> None:
@@ -119,7 +119,7 @@ class ConverterCodec:
         equality of their own can't be compared, only read.
         """
         try:
-            again = self._reader(declared)(payload.data)
+            again = self._reader(declared)(payload.data, declared)
         except Exception as error:  # a user's hook may raise anything
             if not isinstance(declared, type):
                 raise EncodingError(_mismatch(value, declared)) from error

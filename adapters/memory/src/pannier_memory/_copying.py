@@ -8,7 +8,7 @@ and takes a tenth of the time.
 from typing import Final, TypeAlias, TypeVar, cast
 
 from pannier.records import JobRecord, Json, Payload, Settlement, StoredResult, Succeeded
-from pannier.transitions import with_copies
+from pannier.restoring import change_job, restore_payload, restore_settlement, restore_success
 
 Container: TypeAlias = dict[str, Json] | list[Json]
 OptionalPayload = TypeVar("OptionalPayload", Payload, Payload | None)
@@ -23,7 +23,7 @@ def copy_job(job: JobRecord) -> JobRecord:
         copies["progress"] = copy_payload(job.progress)
     if job.result is not None:
         copies["result"] = copy_payload(job.result)
-    return with_copies(job, copies)
+    return change_job(job, copies)
 
 
 def copy_settlement(settlement: Settlement) -> Settlement:
@@ -31,7 +31,7 @@ def copy_settlement(settlement: Settlement) -> Settlement:
     outcome = settlement.outcome
     if type(outcome) is not Succeeded or outcome.result is None or type(outcome.result.data) not in _CONTAINERS:
         return settlement
-    return Settlement(settlement.lease, Succeeded(copy_payload(outcome.result)))
+    return restore_settlement(settlement.lease, restore_success(copy_payload(outcome.result)))
 
 
 def copy_result(job: JobRecord) -> StoredResult:
@@ -48,10 +48,7 @@ def copy_payload(payload: OptionalPayload) -> OptionalPayload:
     """Copy *payload*. It was checked when it was made, and is not again: 0.6 us instead of 1.5."""
     if payload is None or type(payload.data) not in _CONTAINERS:
         return payload
-    copied = object.__new__(Payload)
-    object.__setattr__(copied, "data", copy_tree(cast("Json", payload.data)))
-    object.__setattr__(copied, "encoding", payload.encoding)
-    return copied
+    return restore_payload(copy_tree(cast("Json", payload.data)), payload.encoding)
 
 
 def copy_tree(tree: Json) -> Json:

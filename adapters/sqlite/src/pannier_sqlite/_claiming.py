@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from heapq import merge
 from operator import itemgetter
-from typing import Final, TypeAlias
+from typing import Final
 
 from attrs import define, field, frozen
 
@@ -14,17 +14,12 @@ from pannier.instants import MICROSECOND, from_microseconds, to_microseconds
 from pannier.records import Claim, Claimed, Demand, JobRecord, Lease, Unreadable
 from pannier.transitions import lease_end
 from pannier_sqlite import _rows
+from pannier_sqlite._rows import ClaimedRow
 from pannier_sqlite._statements import statement
 from pannier_sqlite._thread import Work
 
 MAX_EXPIRED: Final = 1_000
 """How many expired jobs one claim marks at most on its way; the next one goes on, and none takes long (R119)."""
-
-LineRow: TypeAlias = tuple[int, int, int | None, *tuple[int | str | bytes | None, ...]]
-"""What sql/read_line.sql reads: seq, dequeue_after and expire_on, then the columns `CLAIMED`."""
-
-_RECORD: Final = 3
-_ID, _QUEUE, _FENCE = (_RECORD + _rows.RECORD.split(", ").index(name) for name in ("tracking_id", "queue_id", "fence"))
 
 
 @frozen
@@ -37,7 +32,7 @@ class Taken:
         next_due: When the next one falls due, in microseconds; None: nothing is left.
     """
 
-    rows: Sequence[LineRow]
+    rows: Sequence[ClaimedRow]
     next_due: int | None
 
 
@@ -77,13 +72,18 @@ def to_claimed(taken: Taken, claim: Claim) -> Claimed:
     """Turn the rows into records. To be called after the commit, so that the lock is held no longer than needed."""
     jobs: list[JobRecord] = []
     unreadable: list[Unreadable] = []
+    ends_at = lease_end(claim.now, claim.lease_for)
     for row in taken.rows:
         try:
-            jobs.append(_rows.to_job(row[_RECORD:]))
+            jobs.append(_rows.to_claimed_job(row, worker_id=claim.worker_id, ends_at=ends_at))
         except _rows.UNREADABLE as error:  # damaged by another hand (R56)
-            lease = Lease(_rows.to_id(str(row[_ID])), int(row[_FENCE] or 0))
+            _, _, _, tracking_id, queue_id, fence, *_ = row
             unreadable.append(
-                Unreadable(lease, str(row[_QUEUE]), f"what is stored can't be read: {_rows.describe(error)}")
+                Unreadable(
+                    Lease(_rows.to_id(tracking_id), fence),
+                    queue_id,
+                    f"what is stored can't be read: {_rows.describe(error)}",
+                )
             )
     return Claimed(jobs=tuple(jobs), unreadable=tuple(unreadable), next_due=_next_due(taken.next_due, claim))
 
@@ -96,7 +96,7 @@ class _Claiming:
     worker_id: str
     now: int
     lease_end: int
-    taken: list[LineRow] = field(factory=list[LineRow])
+    taken: list[ClaimedRow] = field(factory=list[ClaimedRow])
     expired: list[int] = field(factory=list[int])
     next_due: int | None = None
 
@@ -112,7 +112,7 @@ class _Claiming:
 
     def _take(self, demand: Demand) -> None:
         """Take lapsed leases first, oldest end first, then by priority and due time (R25, R26)."""
-        lapsed: list[Iterator[LineRow]] = []
+        lapsed: list[Iterator[ClaimedRow]] = []
         lines: list[tuple[int, str]] = []
         for queue_id in demand.queue_ids:
             for priority, earliest in self.connection.execute(statement("survey_queue"), {"queue_id": queue_id}):
@@ -130,7 +130,7 @@ class _Claiming:
                 break  # that more is due is known already
             wanted -= self._take_from(self._read("read_line", queue_id, priority=-priority), wanted)
 
-    def _take_from(self, rows: Iterable[LineRow], wanted: int) -> int:
+    def _take_from(self, rows: Iterable[ClaimedRow], wanted: int) -> int:
         """
         Take up to *wanted* of *rows*; return how many it were.
 
@@ -160,9 +160,9 @@ class _Claiming:
         if self.next_due is None or due < self.next_due:
             self.next_due = due
 
-    def _read(self, name: str, queue_id: str, **parameters: int) -> Iterator[LineRow]:
+    def _read(self, name: str, queue_id: str, **parameters: int) -> Iterator[ClaimedRow]:
         """Read row by row: only those that are looked at cost anything."""
-        told = {"queue_id": queue_id, "worker_id": self.worker_id, "lease_end": self.lease_end, **parameters}
+        told = {"queue_id": queue_id, **parameters}
         return self.connection.execute(statement(name), told)
 
     def _write(self, name: str, seqs: Iterable[int]) -> None:

@@ -1,15 +1,17 @@
 """Rows: the only place that spells columns. From a record to a row, from a row to a record."""
 
 from collections.abc import Sequence
-from functools import lru_cache
+from datetime import datetime
 from typing import Final, TypeAlias, cast, final
 from uuid import UUID
 
 from pannier import jsontext
+from pannier.checks import plain_metadata
 from pannier.errors import StorageRefusedError, UnstorableError
 from pannier.errortext import load_errors
 from pannier.instants import from_microseconds, to_microseconds
 from pannier.records import JobError, JobRecord, JobStatus, Json, Payload, StoredResult
+from pannier.restoring import restore_id, restore_job, restore_payload
 
 Value: TypeAlias = int | str | bytes | None
 Row: TypeAlias = Sequence[Value]
@@ -28,14 +30,20 @@ RECORD: Final = (
 """The columns of a whole job, in the order in which `to_job` reads them."""
 
 CLAIMED: Final = (
-    RECORD.replace("status,", "'running',")
-    .replace("attempt,", "attempt + 1,")
-    .replace("lapses,", "lapses + (status = 'running'),")
-    .replace("fence,", "fence + 1,")
-    .replace("worker_id,", ":worker_id,")
-    .replace("dequeue_after,", ":lease_end,")
+    "seq, dequeue_after, expire_on, tracking_id, queue_id, fence + 1, command, command_encoding, execute_after, "
+    "created_at, priority, idempotency_key, metadata, attempt + 1, lapses + (status = 'running'), progress, "
+    "progress_encoding, errors"
 )
-"""The same columns as they will be when sql/claim_jobs.sql has run."""
+"""
+What a claim reads of a job that is not complete, as it will be when sql/claim_jobs.sql has run, in the order in which
+`to_claimed_job` reads it. What it knows already is left out: a quarter of the columns.
+"""
+
+ClaimedRow: TypeAlias = tuple[
+    int, int, int | None, str, str, int, str | bytes, str, int,
+    int, int, str | None, str | None, int, int, str | bytes | None,
+    str, str | None,
+]  # fmt: skip
 
 MAX_PAYLOAD: Final = 64 * 1024 * 1024
 """The largest payload in bytes. A row of SQLite holds 10^9: three payloads, metadata and errors fit into that."""
@@ -45,9 +53,6 @@ MAX_FENCE: Final = 2**63 - 1
 
 UNREADABLE: Final = (ValueError, TypeError, KeyError, AttributeError, OverflowError)
 """What reading a row raises that was damaged by another hand."""
-
-_instant = lru_cache(maxsize=64)(from_microseconds)
-"""Jobs of one claim share the end of their leases, and most are due when they were made: 1.5 us less a job."""
 
 _STATUSES: Final = {status.value: status for status in JobStatus}
 _JSON_COLUMNS: Final = ("command", "progress", "result")
@@ -108,26 +113,64 @@ def to_job(row: Row) -> JobRecord:
         key, metadata, status, attempt, lapses, fence, worker_id, progress, progress_encoding, result, result_encoding,
         errors, finished_at,
     ) = cast("RecordRow", row)  # fmt: skip
-    return JobRecord(
-        tracking_id=to_id(tracking_id),
-        queue_id=queue_id,
-        command=_payload(command, command_encoding),
-        execute_after=_instant(execute_after),
-        expire_on=None if expire_on is None else _instant(expire_on),
-        created_at=_instant(created_at),
-        dequeue_after=_instant(dequeue_after),
-        priority=priority,
-        idempotency_key=key,
-        metadata={} if metadata is None else cast("dict[str, str]", _load(metadata)),
-        status=_STATUSES[status],
-        attempt=attempt,
-        lapses=lapses,
-        fence=fence,
-        worker_id=worker_id,
-        progress=None if progress is None else _payload(progress, progress_encoding),
-        result=None if result is None else _payload(result, result_encoding),
-        errors=() if errors is None else to_errors(errors),
-        finished_at=None if finished_at is None else _instant(finished_at),
+    return restore_job(  # the table's constraints have checked the rest
+        {
+            "tracking_id": to_id(tracking_id),
+            "queue_id": queue_id,
+            "command": _payload(command, command_encoding),
+            "execute_after": from_microseconds(execute_after),
+            "expire_on": None if expire_on is None else from_microseconds(expire_on),
+            "created_at": from_microseconds(created_at),
+            "priority": priority,
+            "idempotency_key": key,
+            "metadata": {} if metadata is None else plain_metadata(_load(metadata)),
+            "status": _STATUSES[status],
+            "attempt": attempt,
+            "lapses": lapses,
+            "fence": fence,
+            "dequeue_after": from_microseconds(dequeue_after),
+            "worker_id": worker_id,
+            "progress": None if progress is None else _payload(progress, progress_encoding),
+            "result": None if result is None else _payload(result, result_encoding),
+            "errors": () if errors is None else to_errors(errors),
+            "finished_at": None if finished_at is None else from_microseconds(finished_at),
+        }
+    )
+
+
+def to_claimed_job(row: ClaimedRow, *, worker_id: str, ends_at: datetime) -> JobRecord:
+    """
+    Return the job that *row* holds, leased to *worker_id* until *ends_at*. Raises as `to_job`.
+
+    5 us: every job passes through here, and a tenth of what it costs is spent.
+    """
+    (
+        _, _, expire_on, tracking_id, queue_id, fence, command, command_encoding, execute_after, created_at, priority,
+        key, metadata, attempt, lapses, progress, progress_encoding, errors,
+    ) = row  # fmt: skip
+    starts = from_microseconds(execute_after)
+    return restore_job(  # the table's constraints have checked the rest
+        {
+            "tracking_id": to_id(tracking_id),
+            "queue_id": queue_id,
+            "command": _payload(command, command_encoding),
+            "execute_after": starts,
+            "expire_on": None if expire_on is None else from_microseconds(expire_on),
+            "created_at": starts if created_at == execute_after else from_microseconds(created_at),
+            "priority": priority,
+            "idempotency_key": key,
+            "metadata": {} if metadata is None else plain_metadata(_load(metadata)),
+            "status": JobStatus.RUNNING,
+            "attempt": attempt,
+            "lapses": lapses,
+            "fence": fence,
+            "dequeue_after": ends_at,
+            "worker_id": worker_id,
+            "progress": None if progress is None else _payload(progress, progress_encoding),
+            "result": None,
+            "errors": () if errors is None else to_errors(errors),
+            "finished_at": None,
+        }
     )
 
 
@@ -175,8 +218,8 @@ def from_id(tracking_id: UUID) -> str:
 
 
 def to_id(text: str) -> UUID:
-    """Return the UUID that *text* spells; a third of the time that UUID(text) takes."""
-    return UUID(int=int(text.replace("-", ""), 16))
+    """Return the UUID that *text* spells; a quarter of the time that UUID(text) takes."""
+    return restore_id(int(text.replace("-", ""), 16))
 
 
 def from_payload(payload: Payload, tracking_id: UUID) -> tuple[str | bytes, str]:
@@ -236,7 +279,9 @@ def to_errors(text: str | bytes) -> tuple[JobError, ...]:
 
 
 def _payload(data: str | bytes, encoding: str) -> Payload:
-    return Payload(data if isinstance(data, bytes) else _load(data), encoding)
+    if not encoding:
+        raise ValueError("it has no encoding")
+    return restore_payload(data if isinstance(data, bytes) else _load(data), encoding)
 
 
 def _load(text: str) -> Json:

@@ -96,10 +96,9 @@ def _encoded(settlements: Sequence[Settlement], at: int) -> _Round:
     for settlement in settlements:
         key = _key(settlement.lease)
         match settlement.outcome:
-            case Succeeded(result=None):
-                batch.succeeded.append((None, None, at, *key))
-            case Succeeded(result=Payload() as result):
-                batch.succeeded.append((*_rows.from_payload(result, settlement.lease.tracking_id), at, *key))
+            case Succeeded(result):
+                stored = (None, None) if result is None else _rows.from_payload(result, settlement.lease.tracking_id)
+                batch.succeeded.append((*stored, at, *key))
             case Failed(error=error):
                 batch.failures.append(_Failure(key, error, None))
             case Retry(at=retry_at, error=error):

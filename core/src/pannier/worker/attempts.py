@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from pannier.commands import JobResult
-from pannier.context import StopReason, StopToken
+from pannier.context import JobContext, StopReason, StopToken
 from pannier.handlers import HandlerKind
-from pannier.records import JobRecord, Lease, Outcome
+from pannier.records import JobRecord, Lease, Outcome, Release, Settlement
+from pannier.restoring import restore_lease, restore_settlement
 
 if TYPE_CHECKING:
     import asyncio
@@ -44,6 +45,7 @@ class Attempt:
         is_cancelled: Whether a notice said that the job was cancelled.
         timer: Its time limit, or the next report that it is stuck.
         successor: The same job, claimed again by this worker before this attempt had ended (E13).
+        stop_reason: Why the handler was asked to stop; None: it was not.
     """
 
     phase = Phase.WAITING
@@ -53,6 +55,7 @@ class Attempt:
     is_cancelled = False
     timer: "asyncio.TimerHandle | None" = None
     successor: "Attempt | None" = None
+    stop_reason: StopReason | None = None
     _stop: StopToken | None = None
 
     def __init__(self, job: JobRecord, lane: "Lane", ends_at: datetime) -> None:
@@ -68,25 +71,32 @@ class Attempt:
     @property
     def lease(self) -> Lease:
         """The right to write it."""
-        return self.job.lease
+        return restore_lease(self.job.tracking_id, self.job.fence)
 
     @property
     def stop(self) -> StopToken:
         """What tells the handler to stop."""
         if self._stop is None:
             self._stop = StopToken()
+            if self.stop_reason is not None:
+                self._stop.set(self.stop_reason)
         return self._stop
 
-    @property
-    def stop_reason(self) -> StopReason | None:
-        """Why the handler was asked to stop; None: it was not."""
-        return None if self._stop is None else self._stop.reason
+    def settlement(self) -> Settlement:
+        """Return what is to be stored of it."""
+        return restore_settlement(self.lease, self.outcome or Release())
+
+    def context(self) -> "JobContext[object]":
+        """Make what its handler and middleware see of it."""
+        return self.execution.context(self)
 
     def ask_to_stop(self, reason: StopReason) -> None:
         """Tell the handler to stop: an async one by cancelling it, one in a thread by its token alone (E2)."""
-        if self.stop.is_set:
+        if self.stop_reason is not None:
             return
-        self.stop.set(reason)
+        self.stop_reason = reason
+        if self._stop is not None:
+            self._stop.set(reason)
         handler = self.lane.registration.handler
         if self.task is not None and handler is not None and handler.kind is HandlerKind.ASYNC:
             self.task.cancel()
@@ -129,11 +139,13 @@ class Attempts:
         if self._none_ends_before is not None and ends_at < self._none_ends_before:
             self._none_ends_before = ends_at
 
-    def drop(self, attempt: Attempt) -> None:
-        """Let *attempt* go: it is settled, or its lease is lost."""
-        key = attempt.job.tracking_id.int
-        if self._by_id.get(key) is attempt:
-            del self._by_id[key]
+    def drop(self, *attempts: Attempt) -> None:
+        """Let *attempts* go: they are settled, or their leases are lost."""
+        by_id = self._by_id
+        for attempt in attempts:
+            key = attempt.job.tracking_id.int
+            if by_id.get(key) is attempt:
+                del by_id[key]
 
     def of(self, tracking_id: UUID) -> Attempt | None:
         """Return the attempt of the job *tracking_id*."""

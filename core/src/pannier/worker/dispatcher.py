@@ -145,9 +145,13 @@ class Dispatcher:
         if claimed.jobs:
             self._claimed(claimed.jobs)
             self._slots.take_in(claimed.jobs, ends_at=ends_at)
-        queue_ids = [job.queue_id for job in claimed.jobs] + [job.queue_id for job in claimed.unreadable]
-        taken = Counter(map(self._slots.lane_of, queue_ids))
-        return {lane for lane, limit in hungry.items() if taken[lane] >= limit}
+        taken = Counter([job.queue_id for job in claimed.jobs])
+        taken.update(job.queue_id for job in claimed.unreadable)
+        return {
+            lane
+            for lane, limit in hungry.items()
+            if sum(taken[queue_id] for queue_id in lane.registration.queue_ids) >= limit
+        }
 
     async def _sleep(self, seconds: float) -> None:
         """Wait for *seconds*, or until the worker is to stop."""

@@ -3,8 +3,8 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextvars import copy_context
 from datetime import timedelta
-from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Final, assert_never, cast, final
 from uuid import UUID
@@ -16,6 +16,7 @@ from pannier.context import CURRENT_JOB, JobContext, StopReason
 from pannier.errors import StorageError, TimeLimitExceededError, UnstorableError
 from pannier.invocation import Call, Invoker, encode_progress
 from pannier.records import Failed, JobRecord, Outcome, Release, Succeeded
+from pannier.restoring import restore_success
 from pannier.storage import JobResultProvider
 from pannier.worker.attempts import Attempt, Phase
 from pannier.worker.failures import describe, judge
@@ -71,6 +72,7 @@ class Execution:
         self._loop = asyncio.get_running_loop()
         self._seconds = self._loop.time
         self._begin = starter(self._loop)
+        self._context = copy_context()  # of which each attempt gets a copy: none sees the variables of another
         self._calls: dict[Lane, Call] = {}
         self.running: dict[int, Attempt] = {}
 
@@ -82,13 +84,14 @@ class Execution:
         """Start *attempt* in a free slot of its lane. When this returns it may have ended already."""
         lane = attempt.lane
         lane.running += 1
+        lane.started += 1
         attempt.phase = Phase.RUNNING
         attempt.execution = self
         self.running[attempt.job.tracking_id.int] = attempt
         limit = lane.options.time_limit
         if limit is not None:
             attempt.timer = self._loop.call_later(limit.total_seconds(), self._reach_time_limit, attempt)
-        self._begin(self._run(attempt))
+        self._begin(self._run(attempt), context=self._context.copy())
 
     def ask_all_to_stop(self, reason: StopReason) -> None:
         """Tell every running handler to stop."""
@@ -148,7 +151,7 @@ class Execution:
         if isinstance(command, TrackableJob):
             set_tracking_id(command, job.tracking_id)
         call = self._calls.get(lane) or self._prepare(lane)
-        return call(command, partial(self._context, attempt))
+        return call(command, attempt.context)
 
     def _outcome(self, attempt: Attempt, result: object) -> Outcome:
         """Encode what the handler has returned."""
@@ -158,7 +161,7 @@ class Execution:
         if result is None and not registration.has_result:
             return _NO_RESULT
         try:
-            return Succeeded((registration.codec or self._codec).encode(result, registration.result))
+            return restore_success((registration.codec or self._codec).encode(result, registration.result))
         except Exception as error:  # a wrong result is a fault of the program
             raise _BeyondRetryError(error) from error
 
@@ -168,7 +171,8 @@ class Execution:
         call = self._calls[lane] = self._invoker.prepare(handler)
         return call
 
-    def _context(self, attempt: Attempt) -> JobContext[object]:
+    def context(self, attempt: Attempt) -> JobContext[object]:
+        """Make what the handler and middleware of *attempt* see of it."""
         job = attempt.job
         return JobContext(
             tracking_id=job.tracking_id,

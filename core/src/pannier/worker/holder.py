@@ -69,8 +69,8 @@ class Holder:
         """The storage has answered outcomes: let go of the leases, tell who waits."""
         is_quiet = self._reporting.is_quiet_on_success
         lost: list[JobRecord] = []
+        self._attempts.drop(*batch)
         for attempt in batch:
-            self._attempts.drop(attempt)
             outcome = attempt.outcome
             if refused and attempt.lease in refused:
                 lost.append(attempt.job)

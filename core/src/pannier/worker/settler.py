@@ -10,7 +10,7 @@ from typing import Final
 from pannier.backoff import Backoff
 from pannier.clock import Clock
 from pannier.errors import UnstorableError
-from pannier.records import Failed, JobError, Lease, Release, Settlement, Unreadable
+from pannier.records import Failed, JobError, Lease, Settlement, Unreadable
 from pannier.storage import JobStorageProvider
 from pannier.worker.attempts import Attempt
 
@@ -95,7 +95,7 @@ class Settler:
 
     async def _settle(self, batch: list[Attempt], unreadable: Sequence[Settlement]) -> None:
         while batch or unreadable:
-            settlements = [Settlement(attempt.lease, attempt.outcome or Release()) for attempt in batch]
+            settlements = [attempt.settlement() for attempt in batch]
             try:
                 refused = await self._storage.settle_jobs([*settlements, *unreadable], now=self._clock.now())
             except UnstorableError as error:

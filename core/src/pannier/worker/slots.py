@@ -47,8 +47,7 @@ class Slots:
         self._solitude = Solitude()
         self._is_closed = False
         self._is_filling = False
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._fell_idle = asyncio.Event()
         self._look_at: datetime | None = None
         self._seen: dict[Lane, int] = {}
 
@@ -81,7 +80,7 @@ class Slots:
 
     def take_in(self, jobs: Sequence[JobRecord], *, ends_at: datetime) -> None:
         """Start claimed *jobs*, let them wait, or give them back."""
-        lanes = {job.queue_id: self._by_queue[job.queue_id] for job in jobs}
+        lanes = {queue_id: self._by_queue[queue_id] for queue_id in {job.queue_id for job in jobs}}
         lapsed = {lanes[job.queue_id] for job in jobs if job.lapses}
         for lane in lanes.values():
             lane.be_cautious(has_lapsed=lane in lapsed)
@@ -123,7 +122,7 @@ class Slots:
         elif lapses == LAST_CHANCE:
             self._place_alone(attempt)
         elif self._may_start(attempt.lane):
-            self._start(attempt)
+            self._execution.start(attempt)
         else:
             self._release(attempt)
 
@@ -148,14 +147,9 @@ class Slots:
         self._is_filling = True
         for filled in [lane] if self._max_running is None else [lane, *self._lanes]:
             while filled.ahead and self._may_start(filled):
-                self._start(filled.ahead.popleft())
+                self._execution.start(filled.ahead.popleft())
         self._is_filling = False
         self._look_after(lane)
-
-    def _start(self, attempt: Attempt) -> None:
-        self._idle.clear()
-        attempt.lane.started += 1
-        self._execution.start(attempt)
 
     def ended(self, attempt: Attempt) -> None:
         """Take note that a handler has ended: settle its outcome, if any, and let its slot be filled."""
@@ -166,7 +160,7 @@ class Slots:
             self._attempts.drop(attempt)
         else:
             self._settler.settle(attempt)
-        if self._solitude.is_wanted:
+        if attempt.job.lapses:
             self._solitude.ended(attempt)
         successor = attempt.successor
         if successor is not None and successor.phase is Phase.WAITING:
@@ -189,7 +183,7 @@ class Slots:
 
     def _fall_idle(self) -> None:
         """Nothing runs any more: start what waits to be alone, or let claiming go on."""
-        self._idle.set()
+        self._fell_idle.set()
         self._start_alone()
         self._waker.stir()
 
@@ -203,7 +197,7 @@ class Slots:
             return
         alone = self._solitude.take()
         if alone is not None:
-            self._start(alone)
+            self._execution.start(alone)
 
     # -- letting go ----------------------------------------------------------------------------------------------------
 
@@ -243,7 +237,10 @@ class Slots:
     async def wait_until_idle(self, timeout: timedelta) -> None:
         """Wait until no handler runs any more, at most *timeout*."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), timeout.total_seconds())
+            async with asyncio.timeout(timeout.total_seconds()):
+                while self._execution.running:
+                    self._fell_idle.clear()
+                    await self._fell_idle.wait()
 
     def lose(self, attempt: Attempt, reason: StopReason) -> None:
         """Stop or forget *attempt*: its lease no longer stands. One that has ended is left to the settler."""

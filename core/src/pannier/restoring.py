@@ -1,0 +1,77 @@
+"""
+Restoring: values made from parts that were checked before, without checking them again.
+
+For the engine's hot path and for storages that read what they have written: a value's own constructor takes two to four
+times as long. Whoever calls these answers for the parts; there is no other way past the checks.
+"""
+
+from typing import Final
+from uuid import UUID, SafeUUID
+
+from pannier.records import JobRecord, Json, Lease, Outcome, Payload, Settlement, Succeeded
+
+_set: Final = object.__setattr__  # the classes are frozen
+_new: Final = object.__new__
+
+
+def restore_id(number: int) -> UUID:
+    """
+    Return the tracking id whose 128 bits are *number*; a third of the time that `UUID(int=number)` takes.
+
+    Raises:
+        ValueError: It has more bits, or is negative.
+    """
+    if number < 0 or number >> 128:
+        raise ValueError(f"a tracking id has 128 bits, {number:#x} does not fit")
+    tracking_id = _new(UUID)
+    _set(tracking_id, "int", number)
+    _set(tracking_id, "is_safe", SafeUUID.unknown)
+    return tracking_id
+
+
+def restore_job(fields: dict[str, object]) -> JobRecord:
+    """
+    Return the job that has *fields*: all of them, each as `JobRecord` would have it.
+
+    The dict becomes the record's own and must not be used again: filling the one that a new object has makes CPython
+    build it twice.
+    """
+    job = _new(JobRecord)
+    _set(job, "__dict__", fields)
+    return job
+
+
+def change_job(job: JobRecord, changes: dict[str, object]) -> JobRecord:
+    """Return *job* with *changes*. 0.9 us on CPython 3.12, where `attrs.evolve` takes 5."""
+    return restore_job(job.__dict__ | changes)
+
+
+def restore_payload(data: Json | bytes, encoding: str = "json") -> Payload:
+    """Return the payload of *data*, a JSON tree that holds nothing but what JSON can hold, or bytes."""
+    payload = _new(Payload)
+    _set(payload, "data", data)
+    _set(payload, "encoding", encoding)
+    return payload
+
+
+def restore_lease(tracking_id: UUID, fence: int) -> Lease:
+    """Return the lease of a job that was claimed."""
+    lease = _new(Lease)
+    _set(lease, "tracking_id", tracking_id)
+    _set(lease, "fence", fence)
+    return lease
+
+
+def restore_success(result: Payload) -> Succeeded:
+    """Return the outcome of an attempt that has come to *result*."""
+    success = _new(Succeeded)
+    _set(success, "result", result)
+    return success
+
+
+def restore_settlement(lease: Lease, outcome: Outcome) -> Settlement:
+    """Return the settlement of *lease*."""
+    settlement = _new(Settlement)
+    _set(settlement, "lease", lease)
+    _set(settlement, "outcome", outcome)
+    return settlement
