@@ -1,0 +1,61 @@
+"""The agenda: against a plain dict that is sorted each time."""
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from pannier_memory._agenda import LEFT_OVER, Agenda
+
+T0 = datetime(2030, 1, 1, tzinfo=UTC)
+NAMES = st.integers(0, 20)
+INSTANTS = st.integers(0, 20).map(lambda count: T0 + timedelta(seconds=count))
+
+
+class AgendaAndDict(RuleBasedStateMachine):
+    """Jobs are put, moved, removed and taken, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.agenda = Agenda()
+        self.due: dict[int, datetime] = {}
+
+    @rule(name=NAMES, at=INSTANTS)
+    def put(self, name: int, at: datetime) -> None:
+        """Let a job fall due, or move it."""
+        self.agenda.put(name, at)
+        self.due[name] = at
+
+    @rule(name=NAMES)
+    def remove(self, name: int) -> None:
+        """Let a job fall due no more, if it did."""
+        self.agenda.remove(name)
+        self.due.pop(name, None)
+
+    @rule(until=INSTANTS, limit=st.integers(0, 5))
+    def pop(self, until: datetime, limit: int) -> None:
+        """Take the first due ones."""
+        expected = [name for at, name in self._sorted() if at <= until][:limit]
+        assert self.agenda.pop(until, limit) == expected
+        for name in expected:
+            del self.due[name]
+
+    @invariant()
+    def the_first_one_is_the_same(self) -> None:
+        """And so is the number."""
+        assert self.agenda.first() == next(iter(self._sorted()), None)
+        assert len(self.agenda) == len(self.due)
+
+    def _sorted(self) -> list[tuple[datetime, int]]:
+        return sorted((at, name) for name, at in self.due.items())
+
+
+TestAgenda = AgendaAndDict.TestCase
+
+
+def test_entries_that_are_out_of_date_are_thrown_away() -> None:
+    """A job that is moved for ever costs no more room than one that is not."""
+    agenda = Agenda()
+    for count in range(10_000):
+        agenda.put(1, T0 + timedelta(seconds=count))
+    assert len(agenda._entries) <= LEFT_OVER + 3  # there is no other way to look
