@@ -5,7 +5,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TypeVar
 
 import pytest
-from tests.servers import postgres
+from tests.servers import mongo, postgres
+from tests.servers.mongo import MongoServer
 from tests.servers.postgres import PostgresServer
 
 T = TypeVar("T")
@@ -25,12 +26,26 @@ def postgres_server() -> Iterator[PostgresServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def mongo_url() -> Iterator[str]:
+    """The URL of a MongoDB server: what PANNIER_TEST_MONGODB_URL says, or a stand-in started for this session."""
+    with started(mongo.server_url()) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def mongo_server() -> Iterator[MongoServer]:
+    """A stand-in for MongoDB for the tests of one module, to be stopped, killed and started anew."""
+    with started(mongo.running_server()) as server:
+        yield server
+
+
 @contextmanager
 def started(server: AbstractContextManager[T]) -> Iterator[T]:
     """Start *server*, or skip the test where there is none to start."""
     with ExitStack() as stack:
         try:
             running = stack.enter_context(server)
-        except postgres.NoServerError as error:
+        except (mongo.NoServerError, postgres.NoServerError) as error:
             pytest.skip(str(error))
         yield running

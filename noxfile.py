@@ -2,7 +2,7 @@
 The project's checks, each of them a nox session.
 
 `nox` runs what a change must pass on this Python, and the tests on every other Python found on the machine. The
-sessions for conformance, saboteurs, simulation, torture and docs are not among them before there is something for them
+sessions for conformance, saboteurs, torture and docs are not among them before there is something for them
 to run. `nox --list` says what each one is for.
 """
 
@@ -37,6 +37,7 @@ nox.options.sessions = [
     "lint",
     "types",
     f"tests-{HERE}",
+    "simulation",
     "packaging",
     "docs",
     *(f"tests-{python}" for python in ELSEWHERE),
@@ -124,9 +125,9 @@ def saboteurs(session: nox.Session) -> None:
 
 @nox.session
 def simulation(session: nox.Session) -> None:
-    """Run the worker's parts on virtual time, through orders of events that real time seldom shows."""
+    """Run whole workers on virtual time, a thousand seeds of trouble: `python -m tests.engine.simulation --help`."""
     install(session, "test")
-    session.run("pytest", "tests/engine/simulation", *session.posargs)
+    session.run("pytest", "tests/engine/simulation", "--numprocesses=auto", *session.posargs)
 
 
 @nox.session

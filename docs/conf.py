@@ -19,7 +19,7 @@ extensions = [
     "not_run",
     "soft_references",
 ]
-exclude_patterns = ["_build", "examples/**"]
+exclude_patterns = ["_build", "_make", "examples/**"]
 html_theme = "furo"
 html_title = f"pannier {release}"
 html_copy_source = False

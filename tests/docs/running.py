@@ -1,7 +1,7 @@
 """
 Running a page: its blocks in order, as a reader would, in a folder of the page's own.
 
-- `python`: run in one namespace and on one event loop a page; `await` works at the top level.
+- `python`: run in one namespace a page; a block with `await` at its top level runs on the page's one event loop.
 - a block with a caption: written to the file that the caption names. Python, TOML and JSON must parse.
 - `console`: each line behind `$ `, with those behind `> ` that go on with it, is run by bash; the lines below are what
   it prints, `...` standing for anything. A command that ends in `&` runs on until the page ends, and is then asked to
@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from inspect import iscoroutine
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
+from types import FunctionType, ModuleType
 
 from attrs import define, field
 from packaging.requirements import Requirement
@@ -37,6 +37,7 @@ from packaging.requirements import Requirement
 from tests.docs.blocks import Block
 
 COMMAND_SECONDS = 60
+PAGE = "page"
 
 
 class PageError(AssertionError):
@@ -45,7 +46,7 @@ class PageError(AssertionError):
 
 def page_module() -> ModuleType:
     """Return the module that a page's Python blocks are run in."""
-    module = ModuleType("page")
+    module = ModuleType(PAGE)
     vars(module)["__builtins__"] = builtins
     return module
 
@@ -95,13 +96,10 @@ class Reader:
         )
         out = io.StringIO()
         with contextlib.redirect_stdout(out):
-            self.runner.run(self._evaluate(code))
+            unfinished = FunctionType(code, vars(self.module))()
+            if iscoroutine(unfinished):
+                self.runner.run(unfinished)
         self.printed = out.getvalue()
-
-    async def _evaluate(self, code: CodeType) -> None:
-        outcome = FunctionType(code, vars(self.module))()
-        if iscoroutine(outcome):
-            await outcome
 
     def run_console(self, block: Block) -> None:
         """Run each command of *block* and hold what it prints against the lines below it."""
@@ -179,7 +177,7 @@ def check_installed(requirements: str) -> None:
 @contextlib.contextmanager
 def reading(page: Path, folder: Path, environment: Mapping[str, str]) -> Iterator[Reader]:
     """Read *page* from within *folder*, and leave nothing running."""
-    before = Path.cwd(), list(sys.path), set(sys.modules)
+    before = Path.cwd(), list(sys.path)
     os.chdir(folder)
     sys.path.insert(0, str(folder))
     try:
@@ -193,5 +191,11 @@ def reading(page: Path, folder: Path, environment: Mapping[str, str]) -> Iterato
     finally:
         os.chdir(before[0])
         sys.path[:] = before[1]
-        for name in set(sys.modules) - before[2]:
+        for name in [name for name, module in sys.modules.items() if is_of(module, folder)]:
             del sys.modules[name]
+
+
+def is_of(module: ModuleType, folder: Path) -> bool:
+    """Tell whether *module* was imported from *folder*, or is a page's own."""
+    file = getattr(module, "__file__", None)
+    return module.__name__ == PAGE or (file is not None and folder in Path(file).parents)

@@ -15,7 +15,9 @@ from tests.docs.running import reading
 from tests.docs.stand_ins import StandIns
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = sorted(page for page in DOCS.rglob("*.md") if not {"_build", "examples"} & set(page.relative_to(DOCS).parts))
+PAGES = sorted(
+    page for page in DOCS.rglob("*.md") if not {"_build", "_make", "examples"} & set(page.relative_to(DOCS).parts)
+)
 NOT_RUN_AT_MOST = 1 / 20
 
 

@@ -56,6 +56,15 @@ class Innocent(Command[str]):
     journal: str
 
 
+@frozen
+class Note(Command[int]):
+    """Writes down that it runs, one of many."""
+
+    number: int
+    seconds: float
+    journal: str
+
+
 def write(journal: str, what: str) -> None:
     """Append a line: what happens, in which process, and when."""
     with Path(journal).open("a") as file:
@@ -80,6 +89,13 @@ async def sleep(command: Sleep, job: JobContext[str]) -> str:
         raise
     write(command.journal, "end")
     return "done"
+
+
+@jobs.handler()
+async def note(command: Note) -> int:
+    write(command.journal, f"note:{command.number}")
+    await asyncio.sleep(command.seconds)
+    return command.number
 
 
 @jobs.handler()

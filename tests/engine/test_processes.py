@@ -17,6 +17,7 @@ import pytest
 from attrs import frozen
 
 from pannier import Command, JobQueues, JobRecord, JobStatus
+from pannier.records import JobFilter
 from tests.engine import program
 
 T = TypeVar("T")
@@ -67,13 +68,20 @@ class Stage:
         self._workers.append(worker)
         return worker
 
+    def start_ready_worker(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start a worker, and wait until it works."""
+        health = self.database.with_name(f"health.{len(self._workers)}")
+        worker = self.start_worker(f"--health-file={health}", *arguments)
+        wait_until(health.exists)
+        return worker
+
     def end(self) -> None:
         """End every worker that still runs."""
         for worker in self._workers:
             worker.kill()
             worker.wait()
 
-    def queue(self, *commands: Command[str]) -> list[UUID]:
+    def queue(self, *commands: Command[object]) -> list[UUID]:
         """Queue *commands*."""
         return asyncio.run(self._with_jobs(lambda jobs: jobs.queue_jobs(commands)))
 
@@ -83,10 +91,20 @@ class Stage:
         assert job is not None
         return job
 
+    def jobs(self) -> list[JobRecord]:
+        """Return all stored jobs."""
+        return asyncio.run(self._with_jobs(all_jobs))
+
     async def _with_jobs(self, use: Callable[[JobQueues], Awaitable[T]]) -> T:
         jobs = JobQueues(self.url, handlers=program.jobs.registry)
         async with jobs:
             return await use(jobs)
+
+
+async def all_jobs(jobs: JobQueues) -> list[JobRecord]:
+    """Return all jobs of the storage."""
+    assert jobs.session.inspector is not None
+    return list((await jobs.session.inspector.find_jobs(JobFilter(), limit=10_000)).jobs)
 
 
 @pytest.fixture
@@ -214,21 +232,20 @@ def test_a_job_queued_by_another_process_starts_within_50_ms(stage: Stage) -> No
 
 def test_a_killed_workers_jobs_start_again_within_a_lease_and_a_second(stage: Stage) -> None:
     """A worker killed with -9 delays its jobs by its leases, no longer, and loses none."""
-    [tracking_id] = stage.queue(program.Sleep(2, stage.journal))
-    first = stage.start_worker()
+    [tracking_id] = stage.queue(program.Sleep(30, stage.journal))
+    first = stage.start_ready_worker()
     wait_until(lambda: stage.lines("start"))
-    stage.start_worker("--probe", "60s")
-    time.sleep(0.5)
+    stage.start_ready_worker("--probe", "60s")
 
     first.kill()
     killed_at = time.time()
-    wait_until(lambda: stage.job(tracking_id).is_complete)
+    wait_until(lambda: len(stage.lines("start")) == 2)
 
     again = stage.lines("start")[1]
     assert again.pid != first.pid
     assert again.at - killed_at < LEASE_SECONDS + 1
     job = stage.job(tracking_id)
-    assert (job.status, job.attempt, job.errors) == (JobStatus.SUCCEEDED, 2, ())
+    assert (job.status, job.attempt, job.lapses, job.errors) == (JobStatus.RUNNING, 2, 1, ())
 
 
 def test_a_job_that_kills_its_worker_is_condemned_and_no_other(stage: Stage) -> None:
@@ -244,3 +261,40 @@ def test_a_job_that_kills_its_worker_is_condemned_and_no_other(stage: Stage) -> 
     assert stage.job(killer).status is JobStatus.FAILED
     assert "died three times in a row" in stage.job(killer).errors[-1].message
     assert {stage.job(tracking_id).status for tracking_id in innocents} == {JobStatus.SUCCEEDED}
+
+
+def queue_notes(stage: Stage, count: int) -> None:
+    """Queue *count* jobs that write themselves down, 80 a second in one worker."""
+    stage.queue(*(program.Note(number, 0.05, stage.journal) for number in range(count)))
+
+
+def test_two_workers_run_each_job_of_a_backlog_once(stage: Stage) -> None:
+    """They share the backlog out; no job is run or settled twice."""
+    workers = [stage.start_ready_worker(), stage.start_ready_worker()]
+
+    queue_notes(stage, 200)
+    wait_until(lambda: all(job.is_complete for job in stage.jobs()))
+
+    runs = stage.lines("note:")
+    assert sorted(line.what for line in runs) == sorted(f"note:{number}" for number in range(200))
+    assert {line.pid for line in runs} == {worker.pid for worker in workers}
+    assert {(job.status, job.attempt) for job in stage.jobs()} == {(JobStatus.SUCCEEDED, 1)}
+
+
+def test_a_killed_worker_of_two_loses_no_job_and_its_own_go_first(stage: Stage) -> None:
+    """All jobs succeed; only what the dead one had leased is tried a second time, ahead of the waiting backlog."""
+    killed, survivor = stage.start_ready_worker(), stage.start_ready_worker()
+    queue_notes(stage, 400)
+    wait_until(lambda: {line.pid for line in stage.lines("note:")} == {killed.pid, survivor.pid})
+
+    killed.kill()
+    wait_until(lambda: all(job.is_complete for job in stage.jobs()))
+
+    runs, jobs = stage.lines("note:"), stage.jobs()
+    assert len(jobs) == 400
+    assert {job.status for job in jobs} == {JobStatus.SUCCEEDED}
+    assert max(job.attempt for job in jobs) == 2
+    assert sum(job.attempt == 2 for job in jobs) <= 20  # its four slots, and what is claimed ahead of them
+    again = [line for index, line in enumerate(runs) if line.what in {earlier.what for earlier in runs[:index]}]
+    assert {line.pid for line in again} == {survivor.pid}
+    assert sum(line.at > again[-1].at for line in runs) > 20

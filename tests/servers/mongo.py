@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +35,10 @@ AUTH: Final = "--auth"
 
 START_SECONDS: Final = 60.0
 """How long a server may take until it answers: it imports a lot, and the machine may be busy."""
+
+
+class NoServerError(RuntimeError):
+    """There is no server to start; the message says what to install."""
 
 
 @define
@@ -99,7 +104,14 @@ class MongoServer:
 
 @contextmanager
 def running_server(*flags: str) -> Iterator[MongoServer]:
-    """Run an empty server of one's own, and remove it at the end. It may be stopped and started meanwhile."""
+    """
+    Run an empty server of one's own, and remove it at the end. It may be stopped and started meanwhile.
+
+    Raises:
+        NoServerError: There is none on this machine.
+    """
+    if find_spec("secantus") is None:  # it has wheels for some versions of Python only
+        raise NoServerError(f"no MongoDB: install secantusdb, or set {URL_VARIABLE}")
     folder = Path(tempfile.mkdtemp(prefix="pannier-mongo-"))
     server = MongoServer(folder, _free_port())
     try:

@@ -102,10 +102,13 @@ class PostgresServer:
 
     def kill(self) -> None:
         """Kill it with SIGKILL, as a lack of memory does; return once all of its processes are gone."""
-        postmaster = int((self._data / "postmaster.pid").read_text().split()[0])
-        os.kill(postmaster, signal.SIGKILL)
+        lock = self._data / "postmaster.pid"
+        os.kill(int(lock.read_text().split()[0]), signal.SIGKILL)
         while self._is_held():  # its children end when they notice, and hold its shared memory until then
             time.sleep(0.01)
+        # Where nobody reaps orphans the dead server's process id stays taken, and its locks pass for a live one's.
+        lock.unlink()
+        (self.folder / f".s.PGSQL.{self.port}.lock").unlink()
 
     def execute(self, statement: str, *, database: str = ROLE) -> None:
         """Run *statement* as the superuser."""

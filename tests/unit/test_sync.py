@@ -139,6 +139,42 @@ def test_a_forked_child_opens_its_own() -> None:
     assert forked.returncode == 0
 
 
+LEAVING = """
+import weakref
+from tests.unit.test_sync import Work
+from pannier import JobQueues
+from pannier.plugins import Plugins
+from pannier.urls import StorageUrl
+
+storage = Plugins.installed().create_storage(StorageUrl("memory://"))
+close = storage.close
+
+class Resource:
+    pass  # its library finalizes it at the program's end, as a watched file
+
+resource = Resource()
+
+async def telling():
+    await close()
+    print("closed")
+
+storage.close = telling
+jobs = JobQueues(storage)
+jobs.declare(Work)
+jobs.sync.queue_job(Work())
+weakref.finalize(resource, print, "finalized")
+"""
+
+
+def test_a_program_that_ends_closes_what_a_call_has_opened() -> None:
+    """Nobody has to remember it: at the end of the program nothing is torn down under a storage that is in use."""
+    root = Path(__file__).parents[2]
+    ran = subprocess.run(
+        [sys.executable, "-c", LEAVING], timeout=60, cwd=root, check=True, capture_output=True, text=True
+    )
+    assert (ran.stdout, ran.stderr) == ("closed\nfinalized\n", "")
+
+
 @pytest.mark.parametrize(
     ("blocking", "original"),
     [(SyncJobTracker, JobTracker), (SyncJobQueues, JobQueues), (SyncJobContext, JobContext)],

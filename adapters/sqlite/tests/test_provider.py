@@ -264,6 +264,16 @@ def test_a_purge_is_bounded_over_all_queues_and_statuses(
     assert [(step.expired, step.deleted) for step in steps] == [(4, 0), (4, 4), (1, 4), (0, 1), (0, 0)]
 
 
+def test_a_retention_without_end_keeps_jobs(runner: asyncio.Runner, storage: "SqliteStorage", ids: NewId) -> None:
+    """A retention of more microseconds than an integer of SQLite's holds is one that never ends (R72)."""
+    job = new_job(ids())
+    runner.run(storage.store_jobs([job]))
+    runner.run(storage.cancel_job(job.tracking_id, now=T0))
+    stale = StaleJobs(now=T0 + SECOND, keep={JobStatus.CANCELLED: timedelta.max})
+
+    assert runner.run(storage.purge_stale_jobs(stale)).deleted == 0
+
+
 def test_a_closed_storage_says_so_and_opens_again(runner: asyncio.Runner, storage: "SqliteStorage", ids: NewId) -> None:
     """Closing twice is fine, using it afterwards is an error (R93)."""
     runner.run(storage.close())

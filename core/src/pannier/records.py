@@ -9,10 +9,10 @@ asked; `Claimed`, `Purged` and `StoredResult` are what it answers. All datetimes
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar, cast
 from uuid import UUID
 
-from attrs import Factory, field, frozen
+from attrs import Factory, evolve, field, frozen
 
 from pannier.checks import (
     check_json,
@@ -24,7 +24,14 @@ from pannier.checks import (
     require_queue_ids,
     require_text,
 )
+from pannier.commands import Command, set_tracking_id
 from pannier.instants import utc
+
+if TYPE_CHECKING:
+    from pannier.codec import Codec
+
+C = TypeVar("C", bound=Command[object])
+T = TypeVar("T")
 
 Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 
@@ -222,6 +229,49 @@ class JobRecord:
     def is_complete(self) -> bool:
         """Whether the job has ended (`finished_at` is set)."""
         return self.finished_at is not None
+
+    def get_command(self, command: type[C], codec: "Codec") -> C:
+        """
+        Return the command itself, a *command*, as *codec* reads it: `job.get_command(Resize, jobs.codec)`.
+
+        Raises:
+            DecodingError: It is none, or was written by another codec.
+        """
+        found = cast("C", codec.decode(self.command, command))
+        set_tracking_id(found, self.tracking_id)
+        return found
+
+    def with_command(self, command: Command[object], codec: "Codec") -> "JobRecord":
+        """
+        Return this job with another *command*, as *codec* writes it. What is stored already stays as it is.
+
+        Raises:
+            EncodingError: It can't be encoded.
+        """
+        return evolve(self, command=codec.encode(command, type(command)))
+
+    def get_result(self, result: type[T], codec: "Codec") -> T | None:
+        """
+        Return the result itself, a *result*, as *codec* reads it; None until there is one.
+
+        Raises:
+            DecodingError: It is none, or was written by another codec.
+        """
+        return None if self.result is None else cast("T", codec.decode(self.result, result))
+
+    def with_result(self, result: object, codec: "Codec", *, declared: object = None) -> "JobRecord":
+        """
+        Return this job with a *result*, as *codec* writes it. A worker settles with `Succeeded` instead.
+
+        Args:
+            result: Anything that the codec can write.
+            codec: What writes it.
+            declared: The declared type where that is more than `type(result)`, such as `list[int]`.
+
+        Raises:
+            EncodingError: It can't be encoded.
+        """
+        return evolve(self, result=codec.encode(result, type(result) if declared is None else declared))
 
 
 @frozen

@@ -5,6 +5,7 @@ Methods are made from their async originals by `blocking`, which keeps the signa
 """
 
 import asyncio
+import atexit
 import os
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
@@ -12,6 +13,7 @@ from functools import wraps
 from threading import Lock, Thread
 from typing import Concatenate, Generic, ParamSpec, TypeVar
 from uuid import UUID
+from weakref import finalize
 
 from pannier.commands import Command, JobResult, TrackableJob
 from pannier.context import JobContext
@@ -60,9 +62,12 @@ class Portal:
 
     def close(self) -> None:
         """Close what `run` has opened and end its thread. Does nothing where the job queues were opened by others."""
+        if self._pid != os.getpid():
+            return
         with self._lock:
             loop, self._own = self._own, None
-        if loop is None or self._pid != os.getpid():
+        atexit.unregister(self.close)
+        if loop is None:
             return
         asyncio.run_coroutine_threadsafe(self._jobs.__aexit__(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
@@ -83,6 +88,10 @@ class Portal:
                 loop.call_soon_threadsafe(loop.stop)
                 raise
             self._own = loop
+            # The program's end would tear things down under a loop that still runs, so close before: what is registered
+            # last runs first, so finalizers (a watched file has one) have to be registered already.
+            finalize(self, bool)
+            atexit.register(self.close)
             return loop
 
 
@@ -143,7 +152,7 @@ class SyncJobQueues(View[JobQueues]):
     """
     `JobQueues` for code without an event loop. See there.
 
-    Opened by the first call; `with jobs.sync:` closes it at the end, else it lives as long as the process.
+    Opened by the first call; `with jobs.sync:` closes it at the end, else the end of the program does.
     """
 
     def __init__(self, jobs: JobQueues) -> None:

@@ -3,9 +3,9 @@
 import asyncio
 from uuid import UUID
 
-from pannier.records import Json
+from pannier.records import Json, Settlement, Succeeded
 from pannier.storage import JobStorageProvider
-from pannier_testing.builders import new_job
+from pannier_testing.builders import LEASE, T0, claim_of, new_job
 
 
 async def store_keyed(storage: JobStorageProvider, *, queue: str, ids: list[str]) -> list[Json]:
@@ -13,3 +13,32 @@ async def store_keyed(storage: JobStorageProvider, *, queue: str, ids: list[str]
     jobs = [new_job(UUID(tracking_id), queue, key="k") for tracking_id in ids]
     answers = await asyncio.gather(*(storage.store_jobs([job]) for job in jobs))
     return [str(standing) for answer in answers for standing in answer]
+
+
+async def drain(storage: JobStorageProvider, *, queue: str, worker: str, limit: int) -> list[Json]:
+    """Claim until nothing more is due; return the ids of the jobs that were taken, in order."""
+    claim = claim_of(queue, limit=limit, worker=worker)
+    taken: list[Json] = []
+    while True:
+        claimed = await storage.claim_jobs(claim)
+        taken += [str(job.tracking_id) for job in claimed.jobs]
+        if not claimed.jobs and (claimed.next_due is None or claimed.next_due > claim.now):
+            return taken
+        await asyncio.sleep(0)
+
+
+async def work(storage: JobStorageProvider, *, queue: str, worker: str, ids: list[str]) -> list[Json]:
+    """Store jobs one by one; claim, renew and settle whatever is due meanwhile; return the ids that were settled."""
+    waiting = [new_job(UUID(tracking_id), queue) for tracking_id in ids]
+    done: list[Json] = []
+    while True:
+        if waiting:
+            await storage.store_jobs([waiting.pop()])
+        claimed = await storage.claim_jobs(claim_of(queue, limit=2, worker=worker))
+        leases = [job.lease for job in claimed.jobs]
+        if leases:
+            await storage.renew_leases(leases, now=T0, lease_for=LEASE)
+            refused = await storage.settle_jobs([Settlement(lease, Succeeded()) for lease in leases], now=T0)
+            done += [str(lease.tracking_id) for lease in leases if lease not in refused]
+        if not waiting and not leases and (claimed.next_due is None or claimed.next_due > T0):
+            return done

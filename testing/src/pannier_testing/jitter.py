@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Generator
 from typing import Final, TypeVar
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 PAUSES: Final = (0, 0, 1, 1, 2, 3, 5)
 """How many turns a call may be held back before each of its steps."""
@@ -53,6 +54,22 @@ class Schedule:
             if isinstance(answer, BaseException):
                 raise answer
         return [answer for answer in answers if not isinstance(answer, BaseException)]
+
+    async def raced(self, first: Awaitable[T], second: Awaitable[U]) -> tuple[T, U]:
+        """Await both at the same time, either of them started first; return both answers. See `jittered`."""
+        firsts: list[T] = []
+        seconds: list[U] = []
+
+        async def run_first() -> None:
+            firsts.append(await first)
+
+        async def run_second() -> None:
+            seconds.append(await second)
+
+        calls = [run_first(), run_second()]
+        self.rng.shuffle(calls)
+        await self.jittered(*calls)
+        return firsts[0], seconds[0]
 
     async def _paused(self, call: Awaitable[T]) -> T:
         return await _redrive(call, self.rng, self._overlap)

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,14 @@ class Talk:
         self._log = log
 
     @classmethod
-    async def begin(cls, module: str, adapters: tuple[str, ...], tmp: Path) -> "Talk":
-        """Start `python -m module`, which imports *adapters*; its standard error goes to a file in *tmp*."""
+    async def begin(
+        cls, module: str, adapters: tuple[str, ...], tmp: Path, *, environment: Mapping[str, str] | None = None
+    ) -> "Talk":
+        """
+        Start `python -m module`, which imports *adapters*; its standard error goes to a file in *tmp*.
+
+        The variables of *environment* are added to this process's own.
+        """
         log = tmp / f"child-{time.monotonic_ns()}.log"
         with log.open("wb") as errors:
             process = await asyncio.create_subprocess_exec(
@@ -59,6 +65,7 @@ class Talk:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,
+                env=os.environ | (environment or {}),
                 limit=2**28,
             )
         return cls(process, log)
@@ -112,9 +119,11 @@ class Child:
         self._talk = talk
 
     @classmethod
-    async def start(cls, adapters: tuple[str, ...], tmp: Path) -> "Child":
-        """Start one, and wait until it has imported everything."""
-        child = cls(await Talk.begin("pannier_testing.child", adapters, tmp))
+    async def start(
+        cls, adapters: tuple[str, ...], tmp: Path, *, environment: Mapping[str, str] | None = None
+    ) -> "Child":
+        """Start one, with the variables of *environment*, and wait until it has imported everything."""
+        child = cls(await Talk.begin("pannier_testing.child", adapters, tmp, environment=environment))
         await child._talk.ask({"hello": None})
         return child
 
@@ -185,19 +194,79 @@ class Stepper:
         await stepper._talk.ask({"hello": None})
         return stepper
 
-    async def call(self, url: str, verb: str, *, die_at: int | None = None, **arguments: object) -> Stepped:
-        """Open *url* in a fork and call *verb* there; the fork kills itself at the line *die_at*, counted from 0."""
-        question: Json = {
-            "url": url,
-            "call": verb,
-            "arguments": wire.encode_arguments(verb, arguments),
-            "die_at": die_at,
-        }
+    async def call(self, url: str, verb: str, *, die_at: int | str | None = None, **arguments: object) -> Stepped:
+        """
+        Open *url* in a fork and call *verb* there.
+
+        Args:
+            url: The storage.
+            verb: A verb, or "open".
+            die_at: Where the fork kills itself: at a line, counted from 0, "before" the call, or "after" its answer.
+            arguments: The verb's.
+        """
+        encoded = {} if verb == "open" else wire.encode_arguments(verb, arguments)
+        question: Json = {"url": url, "call": verb, "arguments": encoded, "die_at": die_at}
         answer: Any = await self._talk.ask(question)
         return Stepped(answer["lines"])
 
     async def stop(self) -> None:
         """End it."""
+        await self._talk.stop()
+
+
+class Nursery:
+    """Forks workers from a warm process. Made by `Trial.open_nursery`."""
+
+    def __init__(self, talk: Talk) -> None:
+        self._talk = talk
+        self._alive: set[int] = set()
+
+    @classmethod
+    async def start(cls, adapters: tuple[str, ...], tmp: Path) -> "Nursery":
+        """Start the process that forks."""
+        if not hasattr(os, "fork"):
+            raise BlockedError("this system has no fork(), which makes worker processes")
+        nursery = cls(await Talk.begin("pannier_testing.nursery", adapters, tmp))
+        await nursery._talk.ask({"hello": None})
+        return nursery
+
+    async def fork(self, url: str, function: Callable[..., object], *, start_at: float = 0.0, **arguments: Json) -> int:
+        """
+        Open *url* in a fork and run *function(storage, **arguments)* there; return the fork's process id.
+
+        Args:
+            url: The storage.
+            function: An async function at module level, found there by its module and name.
+            start_at: When to open, on `time.monotonic()`, which all processes share.
+            arguments: Plain JSON.
+        """
+        path = f"{function.__module__}:{function.__name__}"
+        asked: Json = {"url": url, "run": path, "arguments": arguments, "start_at": start_at}
+        pid: Any = await self._talk.ask(asked)
+        self._alive.add(pid)
+        return int(pid)
+
+    async def join(self, pid: int) -> Json:
+        """
+        Wait until a fork has ended, and return what its function answered.
+
+        Raises:
+            ChildRaisedError: It raised, or was killed: then the kind is "Killed".
+        """
+        self._alive.discard(pid)
+        return await self._talk.ask({"join": pid})
+
+    async def kill(self, pid: int) -> None:
+        """SIGKILL a fork, and wait until it is gone."""
+        os.kill(pid, signal.SIGKILL)
+        with suppress(ChildRaisedError):
+            await self.join(pid)
+
+    async def stop(self) -> None:
+        """End it and all its forks."""
+        for pid in self._alive:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         await self._talk.stop()
 
 

@@ -60,6 +60,7 @@ class Rule:
         levels: R, D, X, V or C:x; all must hold.
         how: The means by which it is tested, as `contract.toml` abbreviates them.
         text: The rule in words.
+        why: The fault that it prevents.
         since: The contract version that brought it.
         is_held: Whether it waits for a feature that does not exist yet, and has no test.
     """
@@ -69,6 +70,7 @@ class Rule:
     levels: tuple[str, ...]
     how: tuple[str, ...]
     text: str
+    why: str
     since: str = "1.0"
     is_held: bool = False
 
@@ -119,6 +121,7 @@ def _read_rule(number: str, entry: Mapping[str, Any]) -> Rule:
         levels=tuple(entry["levels"]),
         how=tuple(entry["how"]),
         text=entry["text"],
+        why=entry["why"],
         since=entry.get("since", "1.0"),
         is_held=entry.get("is_held", False),
     )
@@ -146,11 +149,25 @@ def rule(
         needs: What it asks of a storage beyond the rule's own level.
         deadline: After so long it counts as hung; longer profiles multiply it.
     """
+    return rules(number, needs=needs, deadline=deadline)
+
+
+def rules(
+    *numbers: str, needs: frozenset[Need] = frozenset(), deadline: timedelta = timedelta(seconds=60)
+) -> "Callable[[Callable[[Trial], Awaitable[None]]], Callable[[Trial], Awaitable[None]]]":
+    """
+    Mark a coroutine function as a test of each of the rules *numbers*; `Trial.rule` says which one it is run for.
+
+    Args:
+        numbers: Such as "R30".
+        needs: As of `rule`.
+        deadline: As of `rule`.
+    """
 
     def mark(function: "Callable[[Trial], Awaitable[None]]") -> "Callable[[Trial], Awaitable[None]]":
-        known = CONTRACT[number]
-        test = RuleTest(rule=known, function=function, needs=known.needs | needs, deadline=deadline)
-        setattr(function, _TESTED, test)
+        known = [CONTRACT[number] for number in numbers]
+        tests = [RuleTest(rule=r, function=function, needs=r.needs | needs, deadline=deadline) for r in known]
+        setattr(function, _TESTED, tests)
         return function
 
     return mark
@@ -165,5 +182,5 @@ def collect_tests() -> tuple[RuleTest, ...]:
             continue
         module = importlib.import_module(module_info.name)
         mine = (value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__)
-        found += [getattr(value, _TESTED) for value in mine if hasattr(value, _TESTED)]
+        found += [test for value in mine for test in getattr(value, _TESTED, ())]
     return tuple(sorted(found, key=lambda test: (int(test.rule.number[1:]), test.name)))

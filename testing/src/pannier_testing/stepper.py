@@ -1,8 +1,9 @@
 """
-The program of the line-step sweep: forks for every question, runs one call there, and dies at a given line.
+The program of the crash tests: forks for every question, runs one call there, and dies where it is told to.
 
-A line is one executed line of the provider's own folder, on any thread. Forking a process that has imported everything
-makes a point cost milliseconds; nothing is opened and no thread runs before the fork.
+That is at a given line, before the call, or right after its answer. A line is one executed line of the provider's own
+folder, on any thread. Forking a process that has imported everything makes a point cost milliseconds; nothing is opened
+and no thread runs before the fork.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ import threading
 import traceback
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 from pannier.plugins import Plugins
 from pannier.records import Json
@@ -22,6 +23,10 @@ from pannier.storage import JobStorageProvider
 from pannier.urls import StorageUrl
 from pannier_testing import wire
 from pannier_testing.subject import load_plugins
+
+BEFORE: Final = "before"
+AFTER: Final = "after"
+"""Where to die, other than at a line: when all is open but the call is not made yet, and right after its answer."""
 
 
 class LineCounter:
@@ -32,7 +37,7 @@ class LineCounter:
         count: Lines since it was armed.
     """
 
-    def __init__(self, folders: frozenset[str], die_at: int | None) -> None:
+    def __init__(self, folders: frozenset[str], die_at: int | str | None) -> None:
         self._folders = folders
         self._die_at = die_at
         self._is_mine: dict[str, bool] = {}
@@ -61,7 +66,7 @@ class LineCounter:
     def _line(self, frame: FrameType, event: str, argument: object) -> Any:
         if event == "line" and self._is_armed:
             if self.count == self._die_at:
-                os.kill(os.getpid(), signal.SIGKILL)
+                _die()
             self.count += 1
         return self._line
 
@@ -72,13 +77,26 @@ def folders_of(storage: JobStorageProvider) -> frozenset[str]:
     return frozenset(str(Path(inspect.getfile(kind)).resolve().parent) for kind in classes)
 
 
-async def step(storage: JobStorageProvider, counter: LineCounter, verb: str, arguments: dict[str, Any]) -> None:
-    """Open, call, close; only the call is counted."""
+async def step(storage: JobStorageProvider, counter: LineCounter, question: dict[str, Any]) -> None:
+    """Open, call, close; only the call is counted, or the opening where that is what is called."""
+    verb, die_at = question["call"], question["die_at"]
+    if verb == "open":
+        counter.arm()
     await storage.open()
-    counter.arm()
-    await getattr(storage, verb)(**arguments)
+    if verb != "open":
+        arguments = wire.decode_arguments(verb, question["arguments"])
+        if die_at == BEFORE:
+            _die()
+        counter.arm()
+        await getattr(storage, verb)(**arguments)
     counter.disarm()
+    if die_at == AFTER:
+        _die()
     await storage.close()
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def answer_in_fork(plugins: Plugins, question: dict[str, Any]) -> Json:
@@ -99,12 +117,11 @@ def answer_in_fork(plugins: Plugins, question: dict[str, Any]) -> Json:
 
 
 def _run_forked(plugins: Plugins, question: dict[str, Any], send: int) -> int:
-    arguments = wire.decode_arguments(question["call"], question["arguments"])
     storage = plugins.create_storage(StorageUrl(question["url"]))
     counter = LineCounter(folders_of(storage), question["die_at"])
     counter.install()
     try:
-        asyncio.run(step(storage, counter, question["call"], arguments))
+        asyncio.run(step(storage, counter, question))
         answer: Json = {"answer": {"lines": counter.count}}
     except Exception as error:  # told to the parent
         answer = {"error": type(error).__name__, "message": traceback.format_exc()[-1500:]}

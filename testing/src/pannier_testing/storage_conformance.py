@@ -7,7 +7,7 @@ from pannier_testing.rules import CONTRACT, RuleTest, collect_tests
 from pannier_testing.subject import Place
 
 if TYPE_CHECKING:
-    import pytest
+    import pytest  # half of what a child process would load
 
     from pannier_testing.plugin import Suite
 

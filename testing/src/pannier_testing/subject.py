@@ -49,9 +49,10 @@ class Place:
         return self.namespace in url or str(self.tmp) in url
 
     @classmethod
-    def make(cls) -> "Place":
-        """Make a place."""
-        return cls(MARK + secrets.token_hex(6)[:11], Path(tempfile.mkdtemp(prefix=MARK)))
+    def make(cls, namespace: str | None = None) -> "Place":
+        """Make a place, its namespace called *namespace*, which bears the mark, or by a name that nothing else has."""
+        name = namespace or MARK + secrets.token_hex(6)[:11]
+        return cls(name, Path(tempfile.mkdtemp(prefix=MARK)))
 
     def remove(self) -> None:
         """Remove the folder."""

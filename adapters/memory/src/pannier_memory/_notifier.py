@@ -91,7 +91,7 @@ class Notifier:
     def queued(self, jobs: Sequence[JobRecord], *, by: object) -> None:
         """Tell that *jobs* may be waiting now, once for each queue."""
         if self._hears_others(by):
-            self._tell([Notice(NoticeKind.QUEUED, queue_id) for queue_id in {job.queue_id for job in jobs}], by)
+            self._tell([Notice(NoticeKind.QUEUED, queue_id) for queue_id in _queue_ids(jobs)], by)
 
     def cancelled(self, job: JobRecord, *, by: object) -> None:
         """Tell that *job* was cancelled."""
@@ -103,7 +103,7 @@ class Notifier:
         if not jobs or not self._hears_others(by):
             return
         if len(jobs) > NAMED:
-            self._tell([Notice(NoticeKind.MISSED, queue_id) for queue_id in {job.queue_id for job in jobs}], by)
+            self._tell([Notice(NoticeKind.MISSED, queue_id) for queue_id in _queue_ids(jobs)], by)
         else:
             self._tell([_notice_of(job) for job in jobs], by)
 
@@ -116,6 +116,11 @@ class Notifier:
             heard = [notice for notice in told if notice.queue_id in listener.queue_ids]
             if heard and listener.owner is not by:
                 listener.tell(heard)
+
+
+def _queue_ids(jobs: Iterable[JobRecord]) -> Iterable[str]:
+    """Return each queue of *jobs* once, in their order, so that a run can be repeated exactly."""
+    return dict.fromkeys(job.queue_id for job in jobs)
 
 
 def _notice_of(job: JobRecord) -> Notice:

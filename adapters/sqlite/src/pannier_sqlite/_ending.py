@@ -2,7 +2,8 @@
 
 import sqlite3
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 from pannier.checks import require
@@ -12,6 +13,9 @@ from pannier.transitions import check_requeue
 from pannier_sqlite import _rows
 from pannier_sqlite._statements import statement
 from pannier_sqlite._thread import Work
+
+_LEAST_INTEGER: Final = -(2**63)
+"""What an integer of SQLite's can hold: less than the microseconds of `timedelta.max`, which is no time limit."""
 
 
 def cancel_job(tracking_id: UUID, now: datetime) -> Work[Cancellation]:
@@ -79,13 +83,22 @@ def _delete(connection: sqlite3.Connection, stale: StaleJobs) -> Iterator[int]:
     room = min(stale.limit, 2**62)
     for queue_id in _queues(connection, "list_finished_queues", stale):
         for status, age in stale.keep.items():
-            until = to_microseconds(stale.now) - age // MICROSECOND  # may lie before the year 1, where no datetime is
-            told = {"queue_id": queue_id, "status": status.value, "finished_until": until, "limit": room}
+            told = {
+                "queue_id": queue_id,
+                "status": status.value,
+                "finished_until": _finished_until(stale.now, age),
+                "limit": room,
+            }
             deleted = connection.execute(statement("delete_stale_jobs"), told).rowcount
             room -= deleted
             yield deleted
             if not room:
                 return
+
+
+def _finished_until(now: datetime, age: timedelta) -> int:
+    """Return when jobs that are kept for *age* must have finished to be deleted now: before the year 1, perhaps."""
+    return max(to_microseconds(now) - age // MICROSECOND, _LEAST_INTEGER)
 
 
 def _expire(connection: sqlite3.Connection, stale: StaleJobs) -> Iterator[int]:

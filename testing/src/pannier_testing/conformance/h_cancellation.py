@@ -278,17 +278,8 @@ async def _cancel_while_settling(
     now: datetime,
 ) -> tuple[bool, Cancellation]:
     """Settle *job* on the first of *instances* and cancel it on the other, at the same time; return both answers."""
-    accepted: list[bool] = []
-    answers: list[Cancellation] = []
-
-    async def settle() -> None:
-        accepted.append(await acts.settle(instances[0], job, outcome, now=now))
-
-    async def cancel() -> None:
-        answers.append(await acts.cancelled(instances[1], job, now=now))
-
-    await schedule.jittered(*schedule.rng.sample([settle(), cancel()], 2))
-    return accepted[0], answers[0]
+    settling, cancelling = instances
+    return await schedule.raced(acts.settle(settling, job, outcome, now=now), acts.cancelled(cancelling, job, now=now))
 
 
 @rule("R65")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pannier.errors import StorageRefusedError
 from pannier.records import JobRecord
 from pannier.storage import Capabilities
 from pannier_testing import wire
@@ -31,13 +32,21 @@ class Ledger(Shelf):
     @contextmanager
     def use(self) -> Iterator[Model]:
         """Lend the model as it stands in the file to one caller of one process at a time, and keep what he changes."""
-        with self.lock, self.locked():
+        with self.lock, self.translated(), self.locked():
             before = self.read()
             model = self.load(before)
             yield model
             after = self.dump(model)
             if after != before:
                 self.write(after)
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Turn what the file system raises into pannier's errors."""
+        try:
+            yield
+        except OSError as error:
+            raise StorageRefusedError(f"the ledger {self.path} can't be used: {error.strerror}") from error
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -16,6 +16,7 @@ from pannier import records as r
 from pannier.records import JobRecord, JobStatus
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LAST = datetime.max.replace(tzinfo=UTC)
 
 
 class Model:
@@ -112,8 +113,13 @@ class Model:
             lapses=job.lapses + (job.status is JobStatus.RUNNING),
             fence=job.fence + 1,
             worker_id=claim.worker_id,
-            dequeue_after=self.up(claim.now + claim.lease_for),
+            dequeue_after=self.lease_end(claim.now, claim.lease_for),
         )
+
+    def lease_end(self, now: datetime, lease_for: timedelta) -> datetime:
+        if lease_for > LAST - now:
+            raise ValueError(f"a lease of {lease_for} from {now} ends after the year 9999")
+        return self.up(now + lease_for)
 
     def next_due(self, claim: r.Claim, taken: set[UUID]) -> datetime | None:
         """The exact bound: when the first of the jobs that were not taken becomes claimable."""
@@ -133,7 +139,7 @@ class Model:
         lost = set()
         for lease in leases:
             if self.holds(lease):
-                self.put(evolve(self.jobs[lease.tracking_id], dequeue_after=self.up(now + lease_for)))
+                self.put(evolve(self.jobs[lease.tracking_id], dequeue_after=self.lease_end(now, lease_for)))
             else:
                 lost.add(lease)
         return frozenset(lost)
@@ -216,7 +222,7 @@ class Model:
 
     def is_over(self, job: JobRecord, stale: r.StaleJobs, now: datetime) -> bool:
         return (
-            job.finished_at is not None and job.status in stale.keep and job.finished_at + stale.keep[job.status] <= now
+            job.finished_at is not None and job.status in stale.keep and stale.keep[job.status] <= now - job.finished_at
         )
 
     def delete(self, job: JobRecord) -> None:

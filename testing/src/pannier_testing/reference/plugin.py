@@ -25,6 +25,12 @@ class Shelves:
         self._lock = threading.Lock()
         self._shelves: dict[str, Shelf] = {}
 
+    @property
+    def names(self) -> list[str]:
+        """The names of all shelves."""
+        with self._lock:
+            return list(self._shelves)
+
     def shelf(self, name: str, make_model: Callable[[], Model] = Model) -> Shelf:
         """Return the shelf called *name*, a new one if there is none."""
         with self._lock:

@@ -12,7 +12,6 @@ import threading
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
-from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
@@ -184,10 +183,9 @@ class ReferenceProvider:
             return act(model)
 
     def _tell(self, kind: NoticeKind, tracking_ids: Sequence[UUID]) -> None:
-        for tracking_id in tracking_ids:
-            job = self._do(partial(Model.get, tracking_id=tracking_id))
+        for job in self._do(lambda model: [model.get(tracking_id) for tracking_id in tracking_ids]):
             if job is not None:
-                self.shelf.tell(Notice(kind, job.queue_id, tracking_id))
+                self.shelf.tell(Notice(kind, job.queue_id, job.tracking_id))
 
 
 def _ignore(_: object) -> None:

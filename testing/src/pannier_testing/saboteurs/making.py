@@ -69,7 +69,7 @@ def on_model(breaks: str | None, *, aids: Aids = NO_AIDS) -> Callable[[type[Mode
     """Make a saboteur of a `Model` that is wrong, dressed as a storage in memory."""
 
     def mark(kind: type[Model]) -> type[Model]:
-        return _shelved(kind, breaks, aids, ReferenceProvider, kind)
+        return _shelved(kind, breaks, aids, ReferenceProvider, kind, Shelves())
 
     return mark
 
@@ -80,7 +80,16 @@ def on_reference(
     """Make a saboteur of a `ReferenceProvider` with a wrong verb: a storage in memory, with awaits of its own."""
 
     def mark(kind: type[ReferenceProvider]) -> type[ReferenceProvider]:
-        return _shelved(kind, breaks, aids, kind, model)
+        return _shelved(kind, breaks, aids, kind, model, Shelves())
+
+    return mark
+
+
+def on_shelves(breaks: str | None) -> Callable[[type[Shelves]], type[Shelves]]:
+    """Make a saboteur of `Shelves` that are wrong: of what keeps the namespaces of one process apart."""
+
+    def mark(kind: type[Shelves]) -> type[Shelves]:
+        return _shelved(kind, breaks, NO_AIDS, ReferenceProvider, Model, kind())
 
     return mark
 
@@ -179,9 +188,8 @@ def _shelved(
     aids: Aids,
     dress: Callable[[Shelf], JobStorageProvider],
     model: type[Model],
+    shelves: Shelves,
 ) -> type[Kind]:
-    shelves = Shelves()
-
     def create(url: StorageUrl) -> JobStorageProvider:
         return dress(shelves.shelf(url.host, model))
 

@@ -8,7 +8,7 @@ settled AS (
     UPDATE {schema}.jobs
     SET status = 'failed', lapses = 0, errors = {errors_and_given}, finished_at = $4
     FROM given
-    WHERE jobs.tracking_id = given.tracking_id AND jobs.fence = given.fence AND jobs.status = 'running'
+    WHERE jobs.tracking_id = given.tracking_id AND jobs.fence = given.fence AND {is_running}
     RETURNING given.position, jobs.tracking_id, jobs.queue_id
 ),
 told AS ({tell_finished})

@@ -7,7 +7,7 @@ settled AS (
     UPDATE {schema}.jobs
     SET status = 'pending', attempt = attempt - 1, dequeue_after = execute_after, worker_id = NULL
     FROM given
-    WHERE jobs.tracking_id = given.tracking_id AND jobs.fence = given.fence AND jobs.status = 'running'
+    WHERE jobs.tracking_id = given.tracking_id AND jobs.fence = given.fence AND {is_running}
     RETURNING given.position, jobs.queue_id
 ),
 told AS (

@@ -16,7 +16,7 @@ settled AS (
         errors = {errors_and_given}
     FROM given
     WHERE
-        jobs.tracking_id = given.tracking_id AND jobs.fence = given.fence AND jobs.status = 'running'
+        jobs.tracking_id = given.tracking_id AND jobs.fence = given.fence AND {is_running}
         AND (jobs.expire_on IS NULL OR jobs.expire_on > given.retry_at)
     RETURNING given.position, jobs.queue_id
 ),

@@ -18,7 +18,7 @@ settled AS (
         result_encoding = given.encoding,
         finished_at = $6
     FROM given
-    WHERE jobs.tracking_id = given.tracking_id AND jobs.fence = given.fence AND jobs.status = 'running'
+    WHERE jobs.tracking_id = given.tracking_id AND jobs.fence = given.fence AND {is_running}
     RETURNING given.position, jobs.tracking_id, jobs.queue_id
 ),
 told AS ({tell_finished})

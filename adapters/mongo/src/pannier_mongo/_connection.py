@@ -1,0 +1,171 @@
+"""Connections: the client, the collections, and how their reads and writes are acknowledged."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Final, TypeAlias, TypeVar, cast
+
+from attrs import frozen
+from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import PyMongoError
+from pymongo.read_concern import ReadConcern
+
+from pannier_mongo._documents import CODEC, JobDocument, QueueDocument
+from pannier_mongo.settings import Settings
+
+T = TypeVar("T")
+Item = TypeVar("Item")
+
+Client: TypeAlias = AsyncMongoClient[Mapping[str, object]]
+Session: TypeAlias = AsyncClientSession
+Work: TypeAlias = Callable[[Session | None], Coroutine[object, object, T]]
+"""What runs in a transaction, or without one where the server has none."""
+
+JOBS: Final = "pannier_jobs"
+QUEUES: Final = "pannier_queues"
+SCHEMA: Final = "pannier_schema"
+
+ACKNOWLEDGED: Final = WriteConcern(w="majority", j=True)
+"""An answer means: on the disks of a majority, so that no crash and no failover takes it back."""
+
+COMMITTED: Final = ReadConcern("majority")
+"""What is read is what no failover takes back."""
+
+LATEST: Final = ReadConcern("local")
+"""For a claim, which looks for candidates: its guarded update decides, and is acknowledged by a majority."""
+
+_SNAPSHOT: Final = ReadConcern("snapshot")
+
+TRANSIENT: Final = "TransientTransactionError"
+"""The driver's label of a transaction that was given up for another one."""
+
+
+@frozen
+class Store:
+    """
+    The collections of one namespace, through one client.
+
+    Attributes:
+        client: The driver's client.
+        jobs: The jobs.
+        latest: The same, read as they are now: what is found may yet be taken back by a failover.
+        queues: Each queue with the priorities in use.
+        has_transactions: Whether the server is no standalone one.
+    """
+
+    client: Client
+    jobs: AsyncCollection[JobDocument]
+    latest: AsyncCollection[JobDocument]
+    queues: AsyncCollection[QueueDocument]
+    has_transactions: bool
+
+    async def atomically(self, work: Work[T]) -> T:
+        """
+        Run *work* in a transaction; begin anew where the server gives it up for another one.
+
+        Without transactions *work* runs as it is: what it writes must be right document by document.
+        """
+        if not self.has_transactions:
+            return await work(None)
+        async with self.client.start_session() as session:
+            return await session.with_transaction(
+                work, read_concern=_SNAPSHOT, write_concern=ACKNOWLEDGED, read_preference=ReadPreference.PRIMARY
+            )
+
+    async def without_waiting(
+        self, items: Sequence[Item], work: Callable[[Sequence[Item], Session | None], Coroutine[object, object, T]]
+    ) -> tuple[list[T], list[Item]]:
+        """
+        Run *work* on *items* in transactions that never wait for another one.
+
+        A write to a document that another transaction holds fails at once. Then each half is tried alone, down to the
+        documents that are held; those are passed over.
+
+        Returns:
+            The answers of *work*, and the items passed over.
+        """
+        answers: list[T] = []
+        held: list[Item] = []
+        parts = [items] if items else []
+        while parts:
+            part = parts.pop()
+            try:
+                answers.append(await self._attempt(partial(work, part)))
+            except PyMongoError as error:
+                if not error.has_error_label(TRANSIENT) or is_lost(error):
+                    raise
+                if len(part) == 1:
+                    held.append(part[0])
+                else:
+                    parts += [part[: len(part) // 2], part[len(part) // 2 :]]
+        return answers, held
+
+    async def _attempt(self, work: Work[T]) -> T:
+        if not self.has_transactions:
+            return await work(None)
+        async with (
+            self.client.start_session() as session,
+            await session.start_transaction(_SNAPSHOT, ACKNOWLEDGED, ReadPreference.PRIMARY),
+        ):
+            return await work(session)
+
+
+def is_lost(error: PyMongoError) -> bool:
+    """Whether *error*, a transient one, says that the server is gone, and not that somebody else was quicker."""
+    return not hasattr(error, "code")
+
+
+def connect(settings: Settings) -> Client:
+    """
+    Make a client; it connects when it is first used.
+
+    Raises:
+        PyMongoError, ValueError: The URL can't be used.
+    """
+    milliseconds = max(1, int(settings.timeout.total_seconds() * 1000))
+    return AsyncMongoClient(
+        settings.uri,
+        appname="pannier",
+        connectTimeoutMS=milliseconds,
+        serverSelectionTimeoutMS=milliseconds,
+    )
+
+
+def database_of(client: Client, settings: Settings) -> AsyncDatabase[Mapping[str, object]]:
+    """Return the namespace, with pannier's own concerns whatever the client's are."""
+    return client.get_database(
+        settings.database,
+        codec_options=CODEC,
+        read_preference=ReadPreference.PRIMARY,
+        write_concern=ACKNOWLEDGED,
+        read_concern=COMMITTED,
+    )
+
+
+def store_of(client: Client, settings: Settings, *, has_transactions: bool) -> Store:
+    """Return the collections of the namespace."""
+    database = database_of(client, settings)
+    jobs = cast("AsyncCollection[JobDocument]", database[JOBS])
+    return Store(
+        client,
+        jobs,
+        jobs.with_options(read_concern=LATEST),
+        cast("AsyncCollection[QueueDocument]", database[QUEUES]),
+        has_transactions,
+    )
+
+
+async def read_clock(client: Client) -> datetime:
+    """Return the server's clock."""
+    at: datetime = (await client.admin.command("hello"))["localTime"]
+    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+
+
+async def yield_between(position: int, size: int) -> None:
+    """Let others run after each *size* steps of a long loop."""
+    if position % size == size - 1:
+        await asyncio.sleep(0)

@@ -1,0 +1,176 @@
+"""The notifier: a change stream for each listener, which mends itself."""
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
+
+import pymongo
+from pymongo.asynchronous.change_stream import AsyncCollectionChangeStream
+from pymongo.errors import PyMongoError
+
+from pannier.records import JobStatus, Notice, NoticeKind
+from pannier_mongo import _queries
+from pannier_mongo._connection import Store
+from pannier_mongo._documents import JobDocument
+from pannier_mongo._errors import translated
+from pannier_mongo.settings import Settings
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+logger = logging.getLogger("pannier.mongo")
+
+PENDING_MAX: Final = 1000
+"""How many notices may wait for a listener. Past that it is told to look for itself."""
+
+FIRST_PAUSE_SECONDS: Final = 0.1
+
+AWAIT_SECONDS: Final = 1.0
+"""How long the server waits for a change before it says that there is none. A peer that vanished says nothing."""
+
+Stream: TypeAlias = AsyncCollectionChangeStream[JobDocument]
+
+_KINDS: Final[Mapping[JobStatus, NoticeKind]] = {
+    JobStatus.PENDING: NoticeKind.QUEUED,
+    JobStatus.CANCELLED: NoticeKind.CANCELLED,
+    JobStatus.SUCCEEDED: NoticeKind.FINISHED,
+    JobStatus.FAILED: NoticeKind.FINISHED,
+    JobStatus.EXPIRED: NoticeKind.FINISHED,
+}
+
+
+class Subscription:
+    """What a listener gets: the notices about its queues."""
+
+    def __init__(self, queue_ids: frozenset[str]) -> None:
+        self.queue_ids = queue_ids
+        self._pending: deque[Notice] = deque()
+        self._arrived = asyncio.Event()
+
+    def __aiter__(self) -> "Subscription":
+        return self
+
+    async def __anext__(self) -> Notice:
+        while not self._pending:
+            self._arrived.clear()
+            await self._arrived.wait()
+        return self._pending.popleft()
+
+    def put(self, notice: Notice) -> None:
+        """Hand *notice* over, if it is about one of the queues."""
+        if notice.queue_id not in self.queue_ids:
+            return
+        if len(self._pending) < PENDING_MAX:
+            self._pending.append(notice)
+            self._arrived.set()
+        else:
+            self.put_missed()
+
+    def put_missed(self) -> None:
+        """Say that anything may have happened, in place of all that waits."""
+        self._pending.clear()
+        self._pending.extend(Notice(NoticeKind.MISSED, queue_id) for queue_id in sorted(self.queue_ids))
+        self._arrived.set()
+
+
+class Notifier:
+    """Opens a change stream for each listener, and a new one where it breaks; then the listener is told MISSED."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._store = store
+        self._settings = settings
+        self._seconds = settings.timeout.total_seconds()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def listen(self, queue_ids: frozenset[str]) -> AsyncIterator[AsyncIterator[Notice]]:
+        """
+        Subscribe; what happens from now on arrives.
+
+        Raises:
+            StorageError: The server is not there, or refuses.
+        """
+        subscription = Subscription(queue_ids)
+        try:
+            stream = await self._watch(queue_ids)
+        except PyMongoError as error:
+            raise translated(error, self._settings.shown) from error
+        task = asyncio.create_task(self._run(stream, subscription), name="pannier mongo notifier")
+        self._tasks.add(task)
+        try:
+            yield subscription
+        finally:
+            self._tasks.discard(task)
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def close(self) -> None:
+        """Stop listening."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _watch(self, queue_ids: frozenset[str]) -> Stream:
+        with pymongo.timeout(self._seconds):
+            return await self._store.jobs.watch(
+                _queries.changes(queue_ids),
+                full_document="updateLookup",
+                max_await_time_ms=int(AWAIT_SECONDS * 1000),
+            )
+
+    async def _run(self, stream: Stream, subscription: Subscription) -> None:
+        while True:
+            try:
+                await self._pass_on(stream, subscription)
+            except (PyMongoError, TimeoutError) as error:
+                logger.info("the change stream broke (%s), opening another", type(error).__name__)
+            finally:
+                await _close(stream)
+            stream = await self._watch_again(subscription)
+            subscription.put_missed()
+
+    async def _pass_on(self, stream: Stream, subscription: Subscription) -> None:
+        """Return when *stream* has ended."""
+        while stream.alive:
+            async with asyncio.timeout(AWAIT_SECONDS + self._seconds):
+                change = await stream.try_next()
+            if change is not None:
+                notice = to_notice(change)
+                if notice is None:
+                    subscription.put_missed()
+                else:
+                    subscription.put(notice)
+
+    async def _watch_again(self, subscription: Subscription) -> Stream:
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return await self._watch(subscription.queue_ids)
+            except PyMongoError as error:
+                logger.warning("still not listening, trying again: %s", translated(error, self._settings.shown))
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(2 * pause, self._seconds)
+
+
+def to_notice(change: Mapping[str, object]) -> Notice | None:
+    """Return what *change* says; None where the job was deleted before the server could look it up."""
+    document = cast("JobDocument | None", change.get("fullDocument"))
+    if document is None:
+        return None
+    updated = cast("Mapping[str, Mapping[str, str]]", change.get("updateDescription") or {})
+    status = updated.get("updatedFields", {}).get("status", JobStatus.PENDING)
+    tracking_id = cast("Mapping[str, UUID]", change["documentKey"])["_id"]
+    return Notice(_KINDS[JobStatus(status)], document["queue_id"], tracking_id)
+
+
+async def _close(stream: Stream) -> None:
+    try:
+        async with asyncio.timeout(AWAIT_SECONDS):
+            await stream.close()
+    except (PyMongoError, TimeoutError):
+        pass  # the server is gone, and its cursor with it

@@ -1,0 +1,298 @@
+"""Queries: pure functions that return the filters and updates of MongoDB."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final, TypeAlias, TypeVar
+from uuid import UUID
+
+from bson import DatetimeMS, ObjectId
+from pymongo import IndexModel
+
+from pannier.instants import to_microseconds
+from pannier.records import COMPLETE, KEPT_ERRORS, JobFilter, JobStatus, Lease
+from pannier_mongo._documents import LEASED, JobDocument, StoredError, StoredPayload, is_text
+
+Item = TypeVar("Item")
+
+Filter: TypeAlias = Mapping[str, object]
+Update: TypeAlias = Mapping[str, object]
+Pipeline: TypeAlias = Sequence[Mapping[str, object]]
+
+FIRST_INSTANT: Final = datetime.min.replace(tzinfo=UTC)
+
+INDEXES: Final = (
+    IndexModel(
+        [("queue_id", 1), ("line", 1), ("dequeue_after", 1), ("_id", 1)],
+        name="pannier_line",
+        partialFilterExpression={"line": {"$gte": -100}},  # unfinished jobs
+    ),
+    IndexModel(
+        [("queue_id", 1), ("status", 1), ("stale_since", 1)],
+        name="pannier_stale",
+        partialFilterExpression={"stale_since": {"$gte": FIRST_INSTANT}},
+    ),
+    IndexModel(
+        [("queue_id", 1), ("idempotency_key", 1)],
+        name="pannier_key",
+        unique=True,
+        partialFilterExpression={"idempotency_key": {"$gt": ""}},
+    ),
+)
+"""Every index; partial by comparisons rather than by $exists, which a comparison in a filter is known to imply."""
+
+IN_LINE: Final = [("dequeue_after", 1), ("_id", 1)]
+"""The order within a line."""
+
+STATE: Final = ("fence", "status", "expire_on")
+"""What tells whether a settlement's effect stands."""
+
+_UNFINISHED: Final = {"$in": [JobStatus.PENDING.value, JobStatus.RUNNING.value]}
+_ENDED_UNSUCCESSFULLY: Final = {"$in": sorted(status.value for status in COMPLETE - {JobStatus.SUCCEEDED})}
+
+
+PORTION: Final = 25
+"""
+How many ids one filter names where many updates travel in one command anyway.
+
+SecantusDB 0.7 compares every id of a list with every document: 100 ids in one list take it 1.6 times as long.
+"""
+
+
+LOOKUP: Final = 100
+"""How many ids one find names, for the same reason."""
+
+
+def lookups(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """Cut *items* into what one find names."""
+    for start in range(0, len(items), LOOKUP):
+        yield items[start : start + LOOKUP]
+
+
+def portions(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """Cut *items* into what one filter names."""
+    for start in range(0, len(items), PORTION):
+        yield items[start : start + PORTION]
+
+
+# What to find. `_id` stands first: it is what an index answers, whatever else is asked.
+
+
+def with_id(tracking_id: UUID) -> Filter:
+    """Match one job."""
+    return {"_id": tracking_id}
+
+
+def with_ids(tracking_ids: Iterable[UUID]) -> Filter:
+    """Match some jobs."""
+    return {"_id": {"$in": list(tracking_ids)}}
+
+
+def with_keys(queue_id: str, keys: Sequence[str]) -> Filter:
+    """Match the jobs of a queue that have one of *keys*."""
+    return {"queue_id": queue_id, "idempotency_key": keys[0] if len(keys) == 1 else {"$in": list(keys)}}
+
+
+def standing_for(document: JobDocument) -> Filter:
+    """Match the job that stands in place of *document*: that with its key, or with its id. Fit for an upsert."""
+    if "idempotency_key" in document:
+        return {"queue_id": document["queue_id"], "idempotency_key": document["idempotency_key"]}
+    return {"_id": document["_id"], "queue_id": document["queue_id"]}
+
+
+def in_line(queue_id: str, line: int, *, since: datetime, until: datetime) -> Filter:
+    """
+    Match the jobs of a line that fall due in a range, both ends included.
+
+    Spelt with $lt, for which even the year 9999 has a next millisecond: SecantusDB 0.7 takes $lte for $lt where the
+    index goes on behind the field.
+    """
+    beyond = DatetimeMS(to_microseconds(until) // 1000 + 1)
+    return {"queue_id": queue_id, "line": line, "dequeue_after": {"$gte": since, "$lt": beyond}}
+
+
+def pending(tracking_ids: Sequence[UUID], fence: int) -> Filter:
+    """Match pending jobs that nobody has claimed or requeued since they were read with *fence*."""
+    return {"_id": {"$in": tracking_ids}, "status": JobStatus.PENDING.value, "fence": fence}
+
+
+def lapsed(tracking_ids: Sequence[UUID], now: datetime) -> Filter:
+    """Match running jobs whose lease is over."""
+    return {"_id": {"$in": tracking_ids}, "status": JobStatus.RUNNING.value, "dequeue_after": {"$lte": now}}
+
+
+def marked(tracking_ids: Sequence[UUID], mark: ObjectId) -> Filter:
+    """Match the jobs that the claim with *mark* took."""
+    return {"_id": {"$in": tracking_ids}, "claim": mark, "status": JobStatus.RUNNING.value}
+
+
+def holding(leases: Sequence[Lease]) -> Filter:
+    """Match the jobs whose current leases these are; all have one fence."""
+    ids: object = leases[0].tracking_id if len(leases) == 1 else {"$in": [lease.tracking_id for lease in leases]}
+    return {"_id": ids, "fence": leases[0].fence, "status": JobStatus.RUNNING.value}
+
+
+def holding_until(lease: Lease, at: datetime) -> Filter:
+    """Match the job whose current lease this is, if it expires until *at*."""
+    return {**holding([lease]), "expire_on": {"$lte": at}}
+
+
+def unfinished(tracking_id: UUID) -> Filter:
+    """Match the job if it is not complete."""
+    return {"_id": tracking_id, "status": _UNFINISHED}
+
+
+def requeueable(tracking_id: UUID) -> Filter:
+    """Match the job if it is complete, but did not succeed."""
+    return {"_id": tracking_id, "status": _ENDED_UNSUCCESSFULLY}
+
+
+def stale(queue_id: str, status: JobStatus, until: datetime) -> Filter:
+    """Match the jobs of a queue that have *status*, and expired (unfinished) or ended (complete) until an instant."""
+    return {"queue_id": queue_id, "status": status.value, "stale_since": {"$gte": FIRST_INSTANT, "$lte": until}}
+
+
+def still_stale(tracking_ids: Sequence[UUID], status: JobStatus, until: datetime) -> Filter:
+    """Match those of some jobs that are still `stale`."""
+    return {"_id": {"$in": tracking_ids}, "status": status.value, "stale_since": {"$lte": until}}
+
+
+def lapsed_stale(tracking_ids: Sequence[UUID], now: datetime) -> Filter:
+    """Match those of some running jobs that have expired and whose lease is over."""
+    return {**still_stale(tracking_ids, JobStatus.RUNNING, now), "dequeue_after": {"$lte": now}}
+
+
+def wanted_jobs(wanted: JobFilter, after: UUID | None = None) -> Filter:
+    """Match the jobs that *wanted* asks for, those after a tracking id."""
+    found: dict[str, object] = {}
+    if after is not None:
+        found["_id"] = {"$gt": after}
+    if wanted.queue_ids is not None:
+        found["queue_id"] = {"$in": sorted(filter(is_text, wanted.queue_ids))}
+    if wanted.statuses is not None:
+        found["status"] = {"$in": sorted(wanted.statuses)}
+    if wanted.metadata:
+        found["metadata"] = {"$all": [{"key": key, "value": value} for key, value in wanted.metadata.items()]}
+    return found
+
+
+def counting(wanted: JobFilter) -> Pipeline:
+    """Count the jobs that *wanted* asks for, by queue and status."""
+    by: Mapping[str, object] = {"queue_id": "$queue_id", "status": "$status"}
+    return [{"$match": wanted_jobs(wanted)}, {"$group": {"_id": by, "jobs": {"$sum": 1}}}]
+
+
+def changes(queue_ids: frozenset[str]) -> Pipeline:
+    """Pass the changes on that are worth a notice. An update names no queue; whoever listens looks at its document."""
+    stored = {"operationType": "insert", "fullDocument.queue_id": {"$in": sorted(filter(is_text, queue_ids))}}
+    statuses = sorted(status.value for status in JobStatus if status is not JobStatus.RUNNING)
+    updated = {"operationType": "update", "updateDescription.updatedFields.status": {"$in": statuses}}
+    told = ["operationType", "documentKey", "fullDocument.queue_id", "updateDescription.updatedFields.status"]
+    return [{"$match": {"$or": [stored, updated]}}, {"$project": dict.fromkeys(told, 1)}]
+
+
+# What becomes of it.
+
+
+def claimed(*, worker_id: str, lease_end: datetime, mark: ObjectId, lapses: int) -> Update:
+    """Lease jobs; *lapses* is 1 for those whose lease lapsed, else 0."""
+    return {
+        "$set": {
+            "status": JobStatus.RUNNING.value,
+            "line": LEASED,
+            "dequeue_after": lease_end,
+            "worker_id": worker_id,
+            "claim": mark,
+        },
+        "$inc": {"attempt": 1, "fence": 1, "lapses": lapses},
+    }
+
+
+def renewed(lease_end: datetime) -> Update:
+    """Move the end of leases."""
+    return {"$set": {"dequeue_after": lease_end}}
+
+
+def reported(progress: StoredPayload) -> Update:
+    """Keep progress."""
+    return {"$set": {"progress": progress}}
+
+
+def succeeded(result: StoredPayload | None, now: datetime) -> Update:
+    """End jobs with success."""
+    ended = _ended(JobStatus.SUCCEEDED, now)
+    return {
+        "$set": {**ended, "lapses": 0} if result is None else {**ended, "lapses": 0, "result": result},
+        "$unset": {"line": "", "progress": ""},
+    }
+
+
+def failed(error: StoredError, now: datetime) -> Update:
+    """End a job with failure."""
+    return {
+        "$set": {**_ended(JobStatus.FAILED, now), "lapses": 0},
+        "$unset": {"line": ""},
+        "$push": {"errors": {"$each": [error], "$slice": -KEPT_ERRORS}},
+    }
+
+
+def ended(status: JobStatus, now: datetime) -> Update:
+    """End jobs as cancelled or expired."""
+    return {"$set": _ended(status, now), "$unset": {"line": ""}}
+
+
+def retried(error: StoredError, at: datetime) -> Pipeline:
+    """Let a job wait until *at*. Its lapses are taken off its attempts."""
+    errors = {"$concatArrays": [{"$ifNull": ["$errors", []]}, [{"$literal": error}]]}
+    return [
+        {
+            "$set": {
+                "status": JobStatus.PENDING.value,
+                "line": "$priority",
+                "dequeue_after": at,
+                "attempt": {"$subtract": ["$attempt", "$lapses"]},
+                "lapses": 0,
+                "errors": {"$slice": [errors, -KEPT_ERRORS]},
+            }
+        },
+        {"$unset": ["worker_id"]},
+    ]
+
+
+def released() -> Pipeline:
+    """Give attempts back; the jobs keep their places."""
+    return [
+        {
+            "$set": {
+                "status": JobStatus.PENDING.value,
+                "line": "$priority",
+                "dequeue_after": "$execute_after",
+                "attempt": {"$subtract": ["$attempt", 1]},
+            }
+        },
+        {"$unset": ["worker_id"]},
+    ]
+
+
+def requeued(*, now: datetime, expire_on: datetime | None) -> Pipeline:
+    """Let a complete job begin again."""
+    expires = {} if expire_on is None else {"expire_on": expire_on, "stale_since": expire_on}
+    gone = ["worker_id", "progress", "result", "finished_at"]
+    return [
+        {
+            "$set": {
+                "status": JobStatus.PENDING.value,
+                "line": "$priority",
+                "execute_after": now,
+                "dequeue_after": now,
+                "attempt": 0,
+                "lapses": 0,
+                "fence": {"$add": ["$fence", 1]},
+                **expires,
+            }
+        },
+        {"$unset": gone if expires else [*gone, "expire_on", "stale_since"]},
+    ]
+
+
+def _ended(status: JobStatus, now: datetime) -> dict[str, object]:
+    return {"status": status.value, "finished_at": now, "stale_since": now}

@@ -1,0 +1,378 @@
+"""What is stored, and how it is claimed."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeAlias
+from uuid import UUID
+
+import pytest
+
+from pannier.errors import StorageClosedError, StorageRefusedError, UnstorableError
+from pannier.records import (
+    Demand,
+    Failed,
+    JobError,
+    JobFilter,
+    JobStatus,
+    Json,
+    Lease,
+    Payload,
+    Release,
+    Retry,
+    Settlement,
+    StaleJobs,
+    Succeeded,
+)
+from pannier_mongo._documents import METADATA_BYTES, PAYLOAD_BYTES, TEXT_BYTES, TREE_CHARACTERS
+from pannier_testing.builders import LEASE, QUEUE, SECOND, T0, claim_of, full_job, new_job
+from pannier_testing.checks import same
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pymongo.asynchronous.database import AsyncDatabase
+
+    from pannier_mongo.provider import MongoStorage
+
+    Database: TypeAlias = AsyncDatabase[Mapping[str, object]]
+
+NewId: TypeAlias = Callable[[], UUID]
+MakeStorage: TypeAlias = Callable[[str], "MongoStorage"]
+
+MILLISECOND = timedelta(milliseconds=1)
+
+
+def test_a_person_can_read_a_job(
+    runner: asyncio.Runner, storage: "MongoStorage", other: "Database", ids: NewId
+) -> None:
+    """Command and metadata are sub-documents, times are dates, the status is a word; what is not there is absent."""
+    job = full_job(ids())
+    plain = new_job(ids(), command={"to": ["a@example.org"], "copies": 2})
+    runner.run(storage.store_jobs([job, plain]))
+    stored = runner.run(
+        other["pannier_jobs"].find_one({"command.tree.to": "a@example.org", "metadata": {"$exists": 0}})
+    )
+
+    assert stored == {
+        "_id": plain.tracking_id,
+        "queue_id": QUEUE,
+        "command": {"encoding": "json", "tree": {"to": ["a@example.org"], "copies": 2}},
+        "status": "pending",
+        "priority": 0,
+        "execute_after": T0,
+        "created_at": T0,
+        "attempt": 0,
+        "lapses": 0,
+        "fence": 0,
+        "line": 0,
+        "dequeue_after": T0,
+    }
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"a.b": 1},
+        {"$set": {"x": 1}},
+        {"": 1},
+        {"a\0b": 1},
+        {"\ud800": 1},
+        "\udfff",
+        "a\0b",
+        2**31,
+        2**63 - 1,
+        2**63,
+        -(2**63),
+        -(2**64),
+        10**400,
+        -0.0,
+        0.0,
+        5e-324,
+        1.0,
+        True,
+        None,
+        "x" * (TREE_CHARACTERS + 1),
+        {"_id": 1, "0": [{"1": []}]},
+        [[[[[{}]]]]],
+        b"",
+        b"\0\xff",
+    ],
+    ids=repr,
+)
+def test_a_payload_comes_back_exactly(
+    runner: asyncio.Runner, storage: "MongoStorage", ids: NewId, data: Json | bytes
+) -> None:
+    """Whatever BSON can't hold, or a query would read as something else, is kept in another form (R100, R104, R105)."""
+    runner.run(storage.store_jobs([new_job(ids(), command=data)]))
+    (job,) = runner.run(storage.claim_jobs(claim_of())).jobs
+    runner.run(storage.store_progress(job.lease, Payload(data)))
+    reported = runner.run(storage.get_job(job.tracking_id))
+    runner.run(storage.settle_jobs([Settlement(job.lease, Succeeded(Payload(data)))], now=T0))
+    ended = runner.run(storage.get_job_result(job.tracking_id))
+
+    assert reported is not None
+    assert ended is not None
+    assert same(job.command, Payload(data))
+    assert same(reported.progress, Payload(data))
+    assert same(ended.result, Payload(data))
+
+
+def test_a_tree_may_be_deeper_than_a_document(runner: asyncio.Runner, storage: "MongoStorage", ids: NewId) -> None:
+    """MongoDB allows 100 levels; a deeper tree is kept as text (R103)."""
+    data: Json = 1
+    for _ in range(200):
+        data = [data]
+    runner.run(storage.store_jobs([new_job(ids(), command=data)]))
+    (job,) = runner.run(storage.claim_jobs(claim_of())).jobs
+
+    assert job.command == Payload(data)
+
+
+def test_the_largest_payloads_fit_together(runner: asyncio.Runner, storage: "MongoStorage", ids: NewId) -> None:
+    """A job whose command is as large as allowed can still report and succeed with as much (R102)."""
+    large = Payload(b"x" * PAYLOAD_BYTES)
+    runner.run(storage.store_jobs([new_job(ids(), command=large.data)]))
+    (job,) = runner.run(storage.claim_jobs(claim_of())).jobs
+    assert runner.run(storage.store_progress(job.lease, large))
+    assert runner.run(storage.settle_jobs([Settlement(job.lease, Succeeded(large))], now=T0)) == frozenset()
+
+    ended = runner.run(storage.get_job_result(job.tracking_id))
+    assert ended is not None
+    assert ended.result == large
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"command": b"x" * (PAYLOAD_BYTES + 1)}, "payload"),
+        ({"command": "ü" * (PAYLOAD_BYTES // 2)}, "payload"),
+        ({"key": "k" * (TEXT_BYTES + 1)}, "idempotency_key"),
+        ({"key": "\ud800"}, "idempotency_key"),
+        ({"queue_id": "\ud800"}, "queue_id"),
+        ({"metadata": {"k": "v" * METADATA_BYTES}}, "metadata"),
+        ({"metadata": {"\ud800": ""}}, "metadata"),
+    ],
+    ids=["bytes", "text", "long key", "key", "queue", "large metadata", "metadata"],
+)
+def test_what_can_t_be_held_is_refused_before_anything_is_written(
+    runner: asyncio.Runner, storage: "MongoStorage", ids: NewId, fields: "Mapping[str, object]", reason: str
+) -> None:
+    """The error names the job, and the rest of its batch is not stored either (R5, R101, R102)."""
+    bad = new_job(ids(), **fields)  # type: ignore[arg-type]
+    with pytest.raises(UnstorableError, match=reason) as caught:
+        runner.run(storage.store_jobs([new_job(ids()), bad]))
+
+    assert caught.value.tracking_id == bad.tracking_id
+    assert runner.run(storage.count_jobs(JobFilter())) == {}
+
+
+def test_instants_between_milliseconds_are_never_early(
+    runner: asyncio.Runner, storage: "MongoStorage", ids: NewId
+) -> None:
+    """Starts and ends of leases are rounded up, expiries down (R20)."""
+    tick = timedelta(microseconds=1)
+    job = new_job(ids(), execute_after=T0 + tick, expire_on=T0 + SECOND + tick, created_at=T0 + tick)
+    runner.run(storage.store_jobs([job]))
+    assert runner.run(storage.claim_jobs(claim_of(now=T0 + MILLISECOND - tick))).jobs == ()
+    (claimed,) = runner.run(storage.claim_jobs(claim_of(now=T0 + MILLISECOND + tick))).jobs
+
+    assert claimed.execute_after == T0 + MILLISECOND
+    assert claimed.expire_on == T0 + SECOND
+    assert claimed.created_at == T0
+    assert claimed.dequeue_after == T0 + 2 * MILLISECOND + LEASE
+
+
+def test_the_time_of_an_error_keeps_its_microseconds(
+    runner: asyncio.Runner, storage: "MongoStorage", ids: NewId
+) -> None:
+    """Nothing is decided by it, so that nothing is rounded (R54)."""
+    at = T0 + timedelta(microseconds=123_456)
+    runner.run(storage.store_jobs([new_job(ids())]))
+    (job,) = runner.run(storage.claim_jobs(claim_of())).jobs
+    error = JobError(attempt=1, at=at, kind="$kind", message="$message", traceback="")
+    runner.run(storage.settle_jobs([Settlement(job.lease, Retry(T0, error))], now=T0))
+
+    stored = runner.run(storage.get_job(job.tracking_id))
+    assert stored is not None
+    assert stored.errors == (error,)
+
+
+def test_a_job_before_what_was_seen_last_is_found(runner: asyncio.Runner, storage: "MongoStorage", ids: NewId) -> None:
+    """What a claim has learned of a line only decides how much is read at once."""
+    late = [new_job(ids(), execute_after=T0 + n * SECOND) for n in range(5)]
+    runner.run(storage.store_jobs(late))
+    now = T0 + 10 * SECOND
+    assert runner.run(storage.claim_jobs(claim_of(limit=3, now=now))).jobs
+    early = new_job(ids(), execute_after=T0 - 3600 * SECOND)
+    runner.run(storage.store_jobs([early]))
+
+    (first,) = runner.run(storage.claim_jobs(claim_of(limit=1, now=now))).jobs
+    rest = runner.run(storage.claim_jobs(claim_of(limit=9, now=now)))
+    assert first.tracking_id == early.tracking_id
+    assert {job.tracking_id for job in rest.jobs} == {job.tracking_id for job in late[3:]}
+    assert rest.next_due == now + LEASE
+
+
+def test_a_claim_looks_past_many_expired_jobs(runner: asyncio.Runner, storage: "MongoStorage", ids: NewId) -> None:
+    """It marks them on its way, at most a thousand at a time, and says that there is more to ask for (R27, R119)."""
+    expired = [new_job(ids(), expire_on=T0 + SECOND) for _ in range(1_200)]
+    fresh = new_job(ids(), execute_after=T0 + SECOND)
+    runner.run(storage.store_jobs([*expired, fresh]))
+    now = T0 + 2 * SECOND
+
+    first = runner.run(storage.claim_jobs(claim_of(now=now)))
+    assert first.jobs == ()
+    assert first.next_due is not None
+    assert first.next_due <= now
+    second = runner.run(storage.claim_jobs(claim_of(now=now)))
+    assert [job.tracking_id for job in second.jobs] == [fresh.tracking_id]
+    assert runner.run(storage.count_jobs(JobFilter()))[QUEUE, JobStatus.EXPIRED] == 1_200
+
+
+def test_a_damaged_job_stops_no_other(
+    runner: asyncio.Runner, storage: "MongoStorage", other: "Database", ids: NewId
+) -> None:
+    """It is leased and told apart, can be failed, and what is stored of it stays (R56)."""
+    bad, good = new_job(ids()), new_job(ids())
+    runner.run(storage.store_jobs([bad, good]))
+    found = {"_id": bad.tracking_id}
+    runner.run(other["pannier_jobs"].update_one(found, {"$set": {"command": {"encoding": "json", "text": "{"}}}))
+    claimed = runner.run(storage.claim_jobs(claim_of(limit=2)))
+
+    (unreadable,) = claimed.unreadable
+    assert [job.tracking_id for job in claimed.jobs] == [good.tracking_id]
+    assert unreadable.lease == Lease(bad.tracking_id, 1)
+    error = JobError(attempt=1, at=T0, kind="k", message="unreadable")
+    assert runner.run(storage.settle_jobs([Settlement(unreadable.lease, Failed(error))], now=T0)) == frozenset()
+    with pytest.raises(StorageRefusedError, match="damaged by another hand"):
+        runner.run(storage.get_job(bad.tracking_id))
+    stored = runner.run(other["pannier_jobs"].find_one(found))
+    assert stored is not None
+    assert (stored["status"], stored["command"]) == ("failed", {"encoding": "json", "text": "{"})
+
+
+def test_claims_of_one_instant_share_the_jobs_out(
+    runner: asyncio.Runner, storage: "MongoStorage", make: MakeStorage, ids: NewId
+) -> None:
+    """Whoever is slower finds that what it read has changed, and takes what is left (R30, R31)."""
+    jobs = [new_job(ids(), execute_after=T0 + n * MILLISECOND) for n in range(60)]
+
+    async def play() -> list[UUID]:
+        await storage.store_jobs(jobs)
+        second = make("&timeout=20")
+        await second.open()
+        taken: list[UUID] = []
+        while True:
+            batches = await asyncio.gather(
+                *(each.claim_jobs(claim_of(limit=7, now=T0 + SECOND)) for each in (storage, second, storage))
+            )
+            taken += [job.tracking_id for batch in batches for job in batch.jobs]
+            if all(batch.next_due is None or batch.next_due > T0 + SECOND for batch in batches):
+                break
+        await second.close()
+        return taken
+
+    taken = runner.run(play())
+    assert sorted(taken) == sorted(job.tracking_id for job in jobs)
+
+
+def test_batches_with_repeated_ids_and_keys_tell_what_stands(
+    runner: asyncio.Runner, storage: "MongoStorage", ids: NewId
+) -> None:
+    """Each position is answered as if it had been stored alone, in order (R5, R7, R10)."""
+    first = new_job(ids(), key="k")
+    runner.run(storage.store_jobs([first]))
+    same_key, again = new_job(ids(), key="k"), new_job(ids(), key="l")
+    other_key = new_job(same_key.tracking_id, key="m")
+    standing = runner.run(storage.store_jobs([same_key, again, other_key, first, new_job(ids(), key="l")]))
+
+    assert standing == [
+        first.tracking_id,
+        again.tracking_id,
+        other_key.tracking_id,
+        first.tracking_id,
+        again.tracking_id,
+    ]
+    assert runner.run(storage.count_jobs(JobFilter())) == {(QUEUE, JobStatus.PENDING): 3}
+
+
+def test_a_lease_that_comes_twice_in_a_batch_is_settled_once(
+    runner: asyncio.Runner, storage: "MongoStorage", ids: NewId
+) -> None:
+    """The first outcome counts, and the second is refused where it leads elsewhere (R50)."""
+    runner.run(storage.store_jobs([new_job(ids()), new_job(ids())]))
+    one, two = runner.run(storage.claim_jobs(claim_of(limit=2))).jobs
+    batch = [
+        Settlement(one.lease, Succeeded()),
+        Settlement(one.lease, Release()),
+        Settlement(two.lease, Succeeded()),
+        Settlement(two.lease, Succeeded()),
+    ]
+
+    assert runner.run(storage.settle_jobs(batch, now=T0)) == {one.lease}
+    assert runner.run(storage.count_jobs(JobFilter())) == {(QUEUE, JobStatus.SUCCEEDED): 2}
+
+
+def test_fences_that_no_document_can_hold_are_refused(
+    runner: asyncio.Runner, storage: "MongoStorage", ids: NewId
+) -> None:
+    """A lease that never was is lost, and no error of the driver (R8, R45)."""
+    job = new_job(ids())
+    runner.run(storage.store_jobs([job]))
+    invented = Lease(job.tracking_id, 2**64)
+
+    assert runner.run(storage.renew_leases([invented], now=T0, lease_for=LEASE)) == {invented}
+    assert runner.run(storage.settle_jobs([Settlement(invented, Release())], now=T0)) == {invented}
+    assert not runner.run(storage.store_progress(invented, Payload(1)))
+
+
+def test_a_purge_reaches_what_lies_behind_live_leases(
+    runner: asyncio.Runner, storage: "MongoStorage", ids: NewId
+) -> None:
+    """Jobs that run past their expiry stay; they are in nobody's way (R73, R74)."""
+    running = [new_job(ids(), expire_on=T0 + SECOND) for _ in range(3)]
+    runner.run(storage.store_jobs(running))
+    assert len(runner.run(storage.claim_jobs(claim_of(limit=3))).jobs) == 3
+    waiting = new_job(ids(), execute_after=T0 + SECOND, expire_on=T0 + 2 * SECOND)
+    runner.run(storage.store_jobs([waiting]))
+    stale = StaleJobs(now=T0 + 3 * SECOND, keep={}, limit=1)
+
+    assert runner.run(storage.purge_stale_jobs(stale)).expired == 1
+    assert runner.run(storage.purge_stale_jobs(stale)).expired == 0
+    counts = runner.run(storage.count_jobs(JobFilter()))
+    assert counts == {(QUEUE, JobStatus.RUNNING): 3, (QUEUE, JobStatus.EXPIRED): 1}
+
+
+def test_a_demand_s_names_share_their_limit_by_priority(
+    runner: asyncio.Runner, storage: "MongoStorage", ids: NewId
+) -> None:
+    """Across the names of a demand, priority decides (R24)."""
+    low, high = new_job(ids(), "a"), new_job(ids(), "b", priority=9, execute_after=T0)
+    runner.run(storage.store_jobs([low, high]))
+    claim = claim_of("a", "b", limit=1)
+    assert claim.demands == (Demand(("a", "b"), 1),)
+
+    assert [job.tracking_id for job in runner.run(storage.claim_jobs(claim)).jobs] == [high.tracking_id]
+
+
+def test_a_closed_storage_says_so(runner: asyncio.Runner, make: MakeStorage, ids: NewId) -> None:
+    """Before open() and after close(), which may come twice (R93)."""
+    storage = make("")
+    with pytest.raises(StorageClosedError, match="not open"):
+        runner.run(storage.get_job(ids()))
+    runner.run(storage.open())
+    runner.run(storage.open())
+    runner.run(storage.close())
+    runner.run(storage.close())
+
+    with pytest.raises(StorageClosedError, match="not open"):
+        runner.run(storage.claim_jobs(claim_of()))
+
+
+def test_the_clock_is_the_server_s(runner: asyncio.Runner, storage: "MongoStorage") -> None:
+    """An aware instant, so that workers on many machines agree."""
+    at = runner.run(storage.read_clock())
+
+    assert at is not None
+    assert at.utcoffset() == timedelta(0)

@@ -1,0 +1,308 @@
+"""The story of one simulation: what is queued, what is cancelled, what breaks, and how it all is mended again."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import timedelta
+from typing import Final, TypeVar
+from uuid import UUID
+
+from attrs import evolve
+
+from pannier import Command
+from pannier.records import JobRecord, Payload
+from tests.engine.simulation.program import COMMANDS, Errand, Fashion, Script
+from tests.engine.simulation.storage import UNREADABLE
+from tests.engine.simulation.universe import State
+from tests.engine.simulation.weather import CALM, GUSTY
+from tests.engine.simulation.world import LEASE_SECONDS, World
+
+T = TypeVar("T")
+
+LEAST_FAULTS: Final = 5
+LEAST_LAPSES: Final = 3
+LEAST_CANCELS: Final = 3
+HEALING_SECONDS: Final = 300.0
+
+VERBS: Final = (
+    frozenset({"claim_jobs"}),
+    frozenset({"settle_jobs"}),
+    frozenset({"renew_leases"}),
+    frozenset({"store_progress", "get_job_result", "get_job"}),
+    frozenset({"listen"}),
+    None,
+    None,
+)
+
+
+HARMLESS: Final = [fashion for fashion in Fashion if fashion is not Fashion.KILL]
+
+
+class Story:
+    """
+    One seed's story, told by the client's process.
+
+    Attributes:
+        acknowledged: The jobs whose storing was answered.
+        scripts: What their handlers were told to do.
+        attempted: The jobs that somebody tried to cancel.
+        is_told: Whether it has come to its end.
+        keys: The id that stands, by queue and key.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._random = world.universe.random
+        self.acknowledged: dict[UUID, JobRecord] = {}
+        self.scripts: dict[UUID, Script] = {}
+        self.attempted: set[UUID] = set()
+        self.keys: dict[tuple[str, str], UUID] = {}
+        self.is_told = False
+        self._background: dict[asyncio.Task[None], None] = {}
+
+    async def tell(self) -> None:
+        """Tell it, from the beginning to the end."""
+        try:
+            await self._tell()
+        except Exception as error:  # a fault of the story's own must not look like a quiet end
+            self._world.journal.violated("E8", f"the story ended with {error!r}")
+
+    async def _tell(self) -> None:
+        await self._world.truth.open()
+        async with self._world.client.jobs:
+            for worker in self._world.workers:
+                worker.start()
+            self._begin(self._supervise())
+            await self._live()
+            await self._heal()
+        self.is_told = True
+
+    # -- acts ----------------------------------------------------------------------------------------------------------
+
+    async def _live(self) -> None:
+        """Let things happen until enough has happened."""
+        acts: list[tuple[Callable[[], Awaitable[None]], int]] = [
+            (self._queue_some, 6),
+            (self._cancel_running, 4),
+            (self._cancel_any, 1),
+            (self._gust, 3),
+            (self._cut_off, 2),
+            (self._kill, 2),
+            (self._freeze, 2),
+            (self._retire, 1),
+            (self._step_clock, 1),
+            (self._execute_at_once, 1),
+        ]
+        chosen = [act for act, _ in acts]
+        weights = [weight for _, weight in acts]
+        await self._queue_some()
+        for _ in range(10):
+            await asyncio.sleep(self._random.random() * 1.5)
+            [act] = self._random.choices(chosen, weights)
+            await act()
+        while missing := self._missing():
+            await self._queue_some()
+            await asyncio.sleep(0.5)
+            for act in missing:
+                await act()
+
+    def _missing(self) -> list[Callable[[], Awaitable[None]]]:
+        counts = self._world.ledger.counts
+        missing: list[Callable[[], Awaitable[None]]] = []
+        if self._world.weather.fired.total() < LEAST_FAULTS:
+            missing.append(self._gust)
+        if counts["cancelled while running"] < LEAST_CANCELS:
+            missing.append(self._cancel_running)
+        if counts["lapsed"] < LEAST_LAPSES:
+            missing.append(self._kill_busy)
+        return missing
+
+    async def _queue_some(self) -> None:
+        jobs = [self._make_job() for _ in range(self._random.randint(1, 4))]
+        if self._random.random() < 0.1:
+            jobs.append(jobs[0])
+        self._begin(self._store(jobs))
+
+    async def _cancel_running(self) -> None:
+        running = [run for run in self._world.journal.running.values() if run.place.state is not State.DEAD]
+        for run in self._random.sample(running, min(2, len(running))):
+            self._begin(self._cancel(run.grant.lease.tracking_id))
+
+    async def _cancel_any(self) -> None:
+        if self.acknowledged:
+            self._begin(self._cancel(self._random.choice(list(self.acknowledged))))
+
+    async def _gust(self) -> None:
+        weather = self._world.weather
+        weather.odds, weather.verbs = GUSTY, self._random.choice(VERBS)
+        if weather.verbs is not None:
+            weather.odds = {fate: odds * 3 for fate, odds in GUSTY.items()}
+        self._later(self._random.uniform(1, 8), self._calm_down)
+
+    def _calm_down(self) -> None:
+        self._world.weather.odds = CALM
+
+    async def _cut_off(self) -> None:
+        names = [process.name for process in (*self._world.workers, self._world.client)]
+        cut = self._random.choice([names[:1], names[1:2], names[:-1], names])
+        self._world.weather.cut_off.update(cut)
+        self._later(
+            self._random.uniform(0.5, 2 * LEASE_SECONDS),
+            lambda: self._world.weather.cut_off.difference_update(cut),
+        )
+
+    async def _kill(self) -> None:
+        self._random.choice(self._world.workers).kill()
+
+    async def _kill_busy(self) -> None:
+        """Kill a worker that holds leases, and wait until they have lapsed."""
+        running = [run for run in self._world.journal.running.values() if run.place in self._world.workers]
+        if running:
+            self._random.choice(running).place.kill()
+            await asyncio.sleep(LEASE_SECONDS)
+
+    async def _freeze(self) -> None:
+        worker = self._random.choice(self._world.workers)
+        worker.freeze()
+        self._later(self._random.uniform(0.5, 2 * LEASE_SECONDS), worker.thaw)
+
+    async def _retire(self) -> None:
+        able = self._world.able()
+        if able:
+            self._random.choice(able).stop()
+
+    async def _step_clock(self) -> None:
+        process = self._random.choice([*self._world.workers, self._world.client])
+        process.wall.offset += timedelta(seconds=self._random.choice((-3600, -30, 30, 3600)))
+
+    async def _execute_at_once(self) -> None:
+        actor = self._world.client.actor
+        actor.layers.clear()
+        answer = await self._world.client.jobs.execute(Errand(Script()))
+        if answer != "at once" or actor.layers != ["outer", "inner"]:
+            self._world.journal.violated("E9", f"executed at once inside of {actor.layers}, which gave {answer!r}")
+
+    # -- jobs ----------------------------------------------------------------------------------------------------------
+
+    def _make_job(self) -> JobRecord:
+        random, jobs = self._random, self._world.client.jobs
+        kind: type[Command[str]] = random.choice(list(COMMANDS.values()))
+        script = self._make_script(kind)
+        now = self._world.universe.instant
+        job = jobs.create_job(
+            kind(script),  # type: ignore[call-arg]  # every command here is made of a script
+            execute_after=now + timedelta(seconds=random.choice((0, 0, 0, random.uniform(0, 4)))),
+            expire_on=None if random.random() < 0.9 else now + timedelta(seconds=random.uniform(4, 20)),
+            priority=random.choice((-5, 0, 0, 0, 5)),
+            idempotency_key=f"key {random.randint(0, 9)}" if random.random() < 0.15 else None,
+            metadata={UNREADABLE: "yes"} if random.random() < 0.02 else None,
+        )
+        if job.queue_id == "Rarity" and random.random() < 0.3:
+            job = evolve(job, queue_id="Old rarity")
+        if random.random() < 0.02:
+            job = evolve(job, command=Payload({"no": "script"}))
+        self.scripts[job.tracking_id] = script
+        return job
+
+    def _make_script(self, kind: type[Command[str]]) -> Script:
+        random = self._random
+        chance = random.random()
+        script = Script(
+            seconds=random.choice((0.01, 0.05, 0.4, 1.0, 3.0)),
+            reports=random.choice((0, 0, 0, 2)),
+            failures=random.choice((0, 0, 0, 0, 1, 2)),
+        )
+        if kind.__qualname__ == "Note":
+            script = evolve(script, seconds=0.005)
+        if chance < 0.04:
+            return evolve(script, blocks=random.choice((0.5, 3 * LEASE_SECONDS)))
+        if chance < 0.08:
+            return evolve(script, deaf=random.choice((0.5, 3 * LEASE_SECONDS)))
+        if chance < 0.2:
+            return evolve(script, fashion=random.choice(HARMLESS))
+        if chance < 0.21:
+            return evolve(script, fashion=Fashion.KILL)
+        return script
+
+    async def _store(self, jobs: list[JobRecord]) -> None:
+        storage = self._world.client.jobs.storage
+        while True:
+            try:
+                standing = await storage.store_jobs(jobs)
+            except Exception:
+                await asyncio.sleep(0.5)
+            else:
+                break
+        for job, tracking_id in zip(jobs, standing, strict=True):
+            self._acknowledge(job, tracking_id)
+        for kind in dict.fromkeys(COMMANDS[job.queue_id] for job in jobs if job.queue_id in COMMANDS):
+            self._world.client.jobs.trigger_job_execution(kind)
+
+    def _acknowledge(self, job: JobRecord, tracking_id: UUID) -> None:
+        if job.idempotency_key is not None:
+            stands = self.keys.setdefault((job.queue_id, job.idempotency_key), tracking_id)
+            if stands != tracking_id:
+                self._world.journal.violated("I7", f"the key {job.idempotency_key!r} stands for two jobs")
+        if job.tracking_id == tracking_id:
+            self.acknowledged[tracking_id] = job
+
+    async def _cancel(self, tracking_id: UUID) -> None:
+        self.attempted.add(tracking_id)
+        await self._patiently(lambda: self._world.client.jobs.cancel_job(tracking_id))
+
+    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        while True:
+            try:
+                return await call()
+            except Exception:
+                await asyncio.sleep(0.5)
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    async def _heal(self) -> None:
+        """Mend everything, wait until all is done, and stop."""
+        world = self._world
+        world.journal.note("everything is mended")
+        world.weather.odds = CALM
+        world.weather.cut_off.clear()
+        for worker in world.workers:
+            worker.thaw()
+        mended_at = world.universe.now
+        while not await self._all_done():
+            if world.universe.now > mended_at + HEALING_SECONDS:
+                world.journal.violated("E4", f"some jobs are never done: {await self._left()}")
+                break
+            await asyncio.sleep(1.0)
+        for task in tuple(self._background):
+            task.cancel()
+        for worker in world.workers:
+            worker.stop()
+        stopped_at = world.universe.now
+        while not all(worker.is_gone for worker in world.workers):
+            if world.universe.now > stopped_at + 60:
+                world.journal.violated("E5", "a worker does not come to its end")
+                break
+            await asyncio.sleep(0.2)
+
+    async def _all_done(self) -> bool:
+        return not await self._left()
+
+    async def _left(self) -> list[str]:
+        left = []
+        for tracking_id in self._world.ledger.jobs:
+            job = await self._world.truth.get_job(tracking_id)
+            if job is None or not job.is_complete:
+                left.append(self._world.ledger.name(tracking_id))
+        return left
+
+    async def _supervise(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            self._world.attend()
+
+    def _begin(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background[task] = None
+        task.add_done_callback(self._background.pop)
+
+    def _later(self, seconds: float, act: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_later(seconds, act)

@@ -1,0 +1,85 @@
+"""The verdict: what must hold once everything is mended and done."""
+
+from collections import Counter
+from collections.abc import Collection
+
+from pannier.records import JobFilter, JobRecord, JobStatus
+from tests.engine.simulation.journal import End
+from tests.engine.simulation.ledger import DIED, Known
+from tests.engine.simulation.program import LAYERS, LIMITS, Fashion, Script
+from tests.engine.simulation.story import Story
+from tests.engine.simulation.world import World
+
+
+async def judge(world: World, story: Story) -> None:
+    """Compare what is stored with what was acknowledged, done and answered (I1-I8)."""
+    stored: dict[JobStatus, int] = Counter()
+    for tracking_id, known in world.ledger.jobs.items():
+        job = await world.truth.get_job(tracking_id)
+        if job is None:
+            world.journal.violated("I1", f"{world.ledger.name(tracking_id)} is lost")
+            continue
+        stored[job.status] += 1
+        _judge_job(world, story, job, known)
+    counted: Counter[JobStatus] = Counter()
+    for (_, status), count in (await world.truth.count_jobs(JobFilter())).items():
+        counted[status] += count
+    if +counted != +Counter(stored):
+        world.journal.violated("I8", f"counted {counted}, found {stored}")
+    for tracking_id in story.acknowledged.keys() - world.ledger.jobs.keys():
+        world.journal.violated("I1", f"{tracking_id} was acknowledged and never stored")
+    _judge_runs(world)
+    for fault in world.universe.faults:
+        world.journal.violated("E8", fault)
+
+
+def _judge_job(world: World, story: Story, job: JobRecord, known: Known) -> None:
+    name, script = world.ledger.name(job.tracking_id), story.scripts[job.tracking_id]
+    if not job.is_complete:
+        world.journal.violated("I1", f"{name} is still {job.status}")
+        return
+    if job.fence != len(known.grants) + known.requeues:
+        world.journal.violated("I5", f"{name} has fence {job.fence} after {len(known.grants)} claims")
+    if job.status is JobStatus.SUCCEEDED and job.result is None:
+        world.journal.violated("I6", f"{name} succeeded without a result")
+    if job.status not in _allowed(job, known, script, was_cancelled=job.tracking_id in story.attempted):
+        kinds = [error.kind for error in job.errors]
+        world.journal.violated("E4", f"{name}, told to {script}, is {job.status} after {kinds}")
+
+
+def _allowed(job: JobRecord, known: Known, script: Script, *, was_cancelled: bool) -> set[JobStatus]:
+    allowed = set(_expected(job, known, script))
+    if was_cancelled:
+        allowed.add(JobStatus.CANCELLED)
+    if job.expire_on is not None:
+        allowed |= {JobStatus.EXPIRED, JobStatus.FAILED}
+    if job.errors and job.errors[-1].kind == DIED:
+        allowed.add(JobStatus.FAILED)
+    return allowed
+
+
+def _expected(job: JobRecord, known: Known, script: Script) -> Collection[JobStatus]:
+    if "script" not in _tree(known.job) or known.job.metadata or script.fashion is not Fashion.RETURN:
+        return [JobStatus.FAILED]
+    limit = LIMITS.get(job.queue_id)
+    if limit is None or script.seconds + script.blocks < limit:
+        return [JobStatus.SUCCEEDED]
+    # A handler that holds the loop until it returns can't be stopped by it.
+    return [JobStatus.SUCCEEDED, JobStatus.FAILED] if script.blocks else [JobStatus.FAILED]
+
+
+def _tree(job: JobRecord) -> Collection[str]:
+    return job.command.data if isinstance(job.command.data, dict) else ()
+
+
+def _judge_runs(world: World) -> None:
+    gone = {process.name for process in world.processes if process.ended_at is None}
+    for run in world.journal.runs:
+        if run.end not in (End.RETURNED, End.RAISED) or run.place.name in gone:
+            continue
+        if run.grant.outcome is None and not run.grant.is_refused and world.ledger.stands(run.grant):
+            world.journal.violated("E4", f"what became of #{run.number} was never settled")
+    for process in world.processes:
+        layers = process.actor.layers
+        if layers != [*LAYERS] * (len(layers) // 2):
+            world.journal.violated("E9", f"{process.name} ran handlers inside of {layers}")
