@@ -40,7 +40,15 @@ class InconclusiveError(Exception):
     """The test ran, but never reached the state that it is about; the message says which."""
 
 
-_REPR: Final = reprlib.Repr()
+class _Repr(reprlib.Repr):
+    """Shortens values; an integer of thousands of digits, for which repr() raises, is told by its size."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Return a text of an integer."""
+        return super().repr_int(x, level) if x.bit_length() < 10_000 else f"<int of {x.bit_length()} bits>"
+
+
+_REPR: Final = _Repr()
 _REPR.maxstring = _REPR.maxother = 300
 _REPR.maxlist = _REPR.maxtuple = _REPR.maxset = _REPR.maxfrozenset = _REPR.maxdict = 12
 _REPR.maxlevel = 5

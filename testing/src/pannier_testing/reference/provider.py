@@ -9,13 +9,15 @@ import asyncio
 import copy
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
 from typing import TypeVar
 from uuid import UUID
 
+from pannier.checks import require, require_int, require_positive
 from pannier.errors import StorageClosedError, UnstorableError
+from pannier.instants import utc
 from pannier.records import (
     Cancellation,
     Claim,
@@ -92,7 +94,7 @@ class ReferenceProvider:
     async def store_jobs(self, jobs: Sequence[JobRecord]) -> list[UUID]:
         """Store new jobs."""
         check_new_jobs(jobs, time_resolution=self._capabilities.time_resolution)
-        kept = [_own(job) for job in jobs]
+        kept = [_own(job, job.tracking_id) for job in jobs]
         standing = self._do(lambda model: model.store(kept))
         for queue_id in {job.queue_id for job in jobs}:
             self.shelf.tell(Notice(NoticeKind.QUEUED, queue_id))
@@ -100,60 +102,78 @@ class ReferenceProvider:
 
     async def claim_jobs(self, claim: Claim) -> Claimed:
         """Lease due jobs."""
+        require(claim, Claim, "claim")
         claimed = self._do(lambda model: model.claim(claim))
-        return Claimed(jobs=tuple(map(_own, claimed.jobs)), next_due=claimed.next_due)
+        return Claimed(jobs=tuple(map(_own_job, claimed.jobs)), next_due=claimed.next_due)
 
     async def renew_leases(self, leases: Collection[Lease], *, now: datetime, lease_for: timedelta) -> frozenset[Lease]:
         """Move the ends of leases."""
-        return self._do(lambda model: model.renew(leases, now, lease_for))
+        kept = every(Lease, leases, "leases")
+        at = utc(now, "now")
+        require_positive(lease_for, "lease_for")
+        return self._do(lambda model: model.renew(kept, at, lease_for))
 
     async def settle_jobs(self, settlements: Sequence[Settlement], *, now: datetime) -> frozenset[Lease]:
         """Apply outcomes."""
-        kept = copy.deepcopy(settlements)
-        refused = self._do(lambda model: model.settle(kept, now))
+        kept = [_own(each, each.lease.tracking_id) for each in every(Settlement, settlements, "settlements")]
+        at = utc(now, "now")
+        refused = self._do(lambda model: model.settle(kept, at))
         self._tell(NoticeKind.FINISHED, [s.lease.tracking_id for s in kept if s.lease not in refused])
         return refused
 
     async def cancel_job(self, tracking_id: UUID, *, now: datetime) -> Cancellation:
         """End an unfinished job."""
-        answer = self._do(lambda model: model.cancel(tracking_id, now))
+        require(tracking_id, UUID, "tracking_id")
+        at = utc(now, "now")
+        answer = self._do(lambda model: model.cancel(tracking_id, at))
         self._tell(NoticeKind.CANCELLED, [tracking_id])
         return answer
 
     async def get_job(self, tracking_id: UUID) -> JobRecord | None:
         """Look a job up."""
+        require(tracking_id, UUID, "tracking_id")
         job = self._do(lambda model: model.get(tracking_id))
-        return None if job is None else _own(job)
+        return None if job is None else _own_job(job)
 
     async def purge_stale_jobs(self, stale: StaleJobs) -> Purged:
         """Do one step of cleaning."""
+        require(stale, StaleJobs, "stale")
         return self._do(lambda model: model.purge(stale))
 
     async def store_progress(self, lease: Lease, progress: Payload) -> bool:
         """Keep progress under a lease."""
-        kept = copy.deepcopy(progress)
+        require(lease, Lease, "lease")
+        require(progress, Payload, "progress")
+        kept = _own(progress, lease.tracking_id)
         return self._do(lambda model: model.report(lease, kept))
 
     async def get_job_result(self, tracking_id: UUID) -> StoredResult | None:
         """Look a result up."""
+        require(tracking_id, UUID, "tracking_id")
         return copy.deepcopy(self._do(lambda model: model.result(tracking_id)))
 
     async def find_jobs(self, wanted: JobFilter, *, cursor: str | None = None, limit: int = 100) -> JobPage:
         """List jobs by tracking id; the cursor is the last id of the page before."""
-        if limit < 1:
-            raise ValueError(f"limit must be at least 1, not {limit}")
-        after = None if cursor is None else UUID(cursor)
+        require(wanted, JobFilter, "wanted")
+        require_int(limit, "limit", minimum=1)
+        after = None if cursor is None else _read_cursor(cursor)
         found = [job for job in self._do(lambda model: model.find(wanted)) if after is None or job.tracking_id > after]
-        page = tuple(map(_own, found[:limit]))
+        page = tuple(map(_own_job, found[:limit]))
         return JobPage(page, str(page[-1].tracking_id) if len(found) > limit else None)
 
     async def count_jobs(self, wanted: JobFilter) -> Mapping[tuple[str, JobStatus], int]:
         """Count jobs."""
+        require(wanted, JobFilter, "wanted")
         return self._do(lambda model: model.count(wanted))
 
     async def requeue_job(self, tracking_id: UUID, *, now: datetime, expire_on: datetime | None) -> Requeue:
         """Make a complete job pending again."""
-        answer = self._do(lambda model: model.requeue(tracking_id, now, expire_on))
+        require(tracking_id, UUID, "tracking_id")
+        at = utc(now, "now")
+        ends = None if expire_on is None else utc(expire_on, "expire_on")
+        if ends is not None and ends <= at:
+            raise ValueError(f"expire_on ({ends}) must lie after now ({at})")
+        answer = self._do(lambda model: model.requeue(tracking_id, at, ends))
         self._tell(NoticeKind.QUEUED, [tracking_id])
         return answer
 
@@ -197,9 +217,26 @@ async def _notices(arrived: asyncio.Queue[Notice]) -> AsyncIterator[Notice]:
         yield await arrived.get()
 
 
-def _own(job: JobRecord) -> JobRecord:
-    """Copy *job* whole, so that nothing is shared with the caller."""
+def every(kind: type[T], items: Iterable[T], name: str) -> list[T]:
+    """Return *items*, each of which must be a *kind*."""
+    listed = list(items)
+    for item in listed:
+        require(item, kind, name)
+    return listed
+
+
+def _own(value: T, tracking_id: UUID) -> T:
+    """Copy *value*, which belongs to a job, so that nothing is shared with the caller."""
     try:
-        return copy.deepcopy(job)
+        return copy.deepcopy(value)
     except RecursionError as error:
-        raise UnstorableError(job.tracking_id, "it is nested too deeply") from error
+        raise UnstorableError(tracking_id, "it is nested too deeply") from error
+
+
+def _own_job(job: JobRecord) -> JobRecord:
+    return _own(job, job.tracking_id)
+
+
+def _read_cursor(cursor: str) -> UUID:
+    require(cursor, str, "cursor")
+    return UUID(cursor)
