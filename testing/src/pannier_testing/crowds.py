@@ -1,6 +1,7 @@
-"""What the child processes of a race run: see `Child.run`. Imports little, since every child imports it anew."""
+"""What the processes of a race run. Imports little, since each of them imports it anew."""
 
 import asyncio
+import time
 from uuid import UUID
 
 from pannier.records import Json, Settlement, Succeeded
@@ -8,15 +9,22 @@ from pannier.storage import JobStorageProvider
 from pannier_testing.builders import LEASE, T0, claim_of, new_job
 
 
-async def store_keyed(storage: JobStorageProvider, *, queue: str, ids: list[str]) -> list[Json]:
+async def start(at: float) -> None:
+    """Wait until *at*, on the clock that all processes share: all are open by then."""
+    await asyncio.sleep(max(0.0, at - time.monotonic()))
+
+
+async def store_keyed(storage: JobStorageProvider, *, at: float, queue: str, ids: list[str]) -> list[Json]:
     """Store jobs with the key "k" at the same time; return the ids that stand."""
+    await start(at)
     jobs = [new_job(UUID(tracking_id), queue, key="k") for tracking_id in ids]
     answers = await asyncio.gather(*(storage.store_jobs([job]) for job in jobs))
     return [str(standing) for answer in answers for standing in answer]
 
 
-async def drain(storage: JobStorageProvider, *, queue: str, worker: str, limit: int) -> list[Json]:
+async def drain(storage: JobStorageProvider, *, at: float, queue: str, worker: str, limit: int) -> list[Json]:
     """Claim until nothing more is due; return the ids of the jobs that were taken, in order."""
+    await start(at)
     claim = claim_of(queue, limit=limit, worker=worker)
     taken: list[Json] = []
     while True:
@@ -27,8 +35,9 @@ async def drain(storage: JobStorageProvider, *, queue: str, worker: str, limit: 
         await asyncio.sleep(0)
 
 
-async def work(storage: JobStorageProvider, *, queue: str, worker: str, ids: list[str]) -> list[Json]:
+async def work(storage: JobStorageProvider, *, at: float = 0.0, queue: str, worker: str, ids: list[str]) -> list[Json]:
     """Store jobs one by one; claim, renew and settle whatever is due meanwhile; return the ids that were settled."""
+    await start(at)
     waiting = [new_job(UUID(tracking_id), queue) for tracking_id in ids]
     done: list[Json] = []
     while True:

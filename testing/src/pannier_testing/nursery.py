@@ -40,6 +40,7 @@ class Nursery:
                 raise LookupError(f"a nursery knows no {question!r}")
 
     def _fork(self, question: dict[str, Any]) -> int:
+        self._plugins.create_storage(StorageUrl(question["url"]))  # imports here what every fork would import anew
         receive, send = os.pipe()
         child = os.fork()
         if child == 0:

@@ -101,6 +101,7 @@ def _die() -> None:
 
 def answer_in_fork(plugins: Plugins, question: dict[str, Any]) -> Json:
     """Run the question's call in a fork; return how many lines it took, or None where the fork was killed."""
+    plugins.create_storage(StorageUrl(question["url"]))  # imports here what every fork would import anew
     receive, send = os.pipe()
     child = os.fork()
     if child == 0:

@@ -7,18 +7,18 @@ and sizes the work to the profile and to the speed of the storage.
 
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from attrs import evolve, frozen
 from hypothesis.strategies import SearchStrategy
 
 from pannier.instants import round_down, round_up
-from pannier.records import Claim, Claimed, JobRecord, JobStatus, Lease, Settlement, StaleJobs, Succeeded
+from pannier.records import Claim, Claimed, JobRecord, JobStatus, Json, Lease, Settlement, StaleJobs, Succeeded
 from pannier.storage import (
     Capabilities,
     JobInspector,
@@ -33,7 +33,7 @@ from pannier_testing.cancelling import Cut, cancel_everywhere
 from pannier_testing.checks import Checks
 from pannier_testing.fuzzing import examples_of
 from pannier_testing.jitter import Overlap, Schedule
-from pannier_testing.processes import Child, Nursery, Stepper
+from pannier_testing.processes import Child, Nursery, Stepper, barrier
 from pannier_testing.rules import Need, RuleTest
 from pannier_testing.subject import Place, Subject
 from pannier_testing.threads import OtherThread
@@ -155,6 +155,22 @@ class Trial:
         nursery = await Nursery.start(self.subject.adapters, self.place.tmp)
         self._cleanup.push_async_callback(nursery.stop)
         return nursery
+
+    async def in_processes(
+        self, nursery: Nursery, function: Callable[..., object], each: Sequence[Mapping[str, Json]]
+    ) -> list[Any]:
+        """
+        Run *function(storage, at=..., **arguments)* in as many processes as *each* has arguments; return the answers.
+
+        Args:
+            nursery: Forks them.
+            function: An async function at module level that first waits until *at*, when all have opened the storage.
+            each: The arguments for each process, plain JSON.
+        """
+        at = barrier(0.3)
+        parts: list[dict[str, Any]] = [{**arguments, "at": at} for arguments in each]
+        pids = [await nursery.fork(self.url, function, **part) for part in parts]
+        return [await nursery.join(pid) for pid in pids]
 
     async def open_stepper(self) -> Stepper:
         """Return a process that runs one call at a time in forks of itself, each killed where it is told to."""

@@ -11,11 +11,10 @@ from attrs import evolve
 from hypothesis import strategies as st
 
 from pannier.errors import UnstorableError
-from pannier.records import JobRecord, JobStatus, Payload, Release, Requeue, Succeeded
+from pannier.records import JobRecord, JobStatus, Json, Payload, Release, Requeue, Succeeded
 from pannier.storage import JobStorageProvider
 from pannier_testing import acts, crowds
 from pannier_testing.builders import LEASE, MINUTE, QUEUE, SECOND, T0, failed, full_job, ids_of, retry
-from pannier_testing.processes import barrier
 from pannier_testing.rules import Need, rule
 from pannier_testing.trial import Trial, inspector_of
 
@@ -173,18 +172,17 @@ async def simultaneous_stores_on_several_instances_create_one_job(trial: Trial) 
 @rule("R14", needs=frozenset({Need.SHARED}))
 async def simultaneous_stores_of_processes_create_one_job(trial: Trial) -> None:
     """Four processes store one key sixteen times at the same time: one job is created, and all get its id."""
-    storage = await trial.open()
-    children = await asyncio.gather(*(trial.open_child() for _ in range(4)))
-    for _ in range(trial.scaled(5)):
+    storage, nursery = await trial.open(), await trial.open_nursery()
+    for _ in range(trial.scaled(3)):
         queue = trial.queue()
         jobs = [trial.job(queue, key="k") for _ in range(16)]
-        start = barrier(0.1)
-        calls = [
-            child.run(crowds.store_keyed, start_at=start, queue=queue, ids=[str(job.tracking_id) for job in jobs[n::4]])
-            for n, child in enumerate(children)
+        parts: list[dict[str, Json]] = [
+            {"queue": queue, "ids": [str(job.tracking_id) for job in jobs[n::4]]} for n in range(4)
         ]
         answers = await trial.check.answers(
-            asyncio.gather(*calls), "no error leaks from simultaneous stores of one key by several processes"
+            trial.in_processes(nursery, crowds.store_keyed, parts),
+            "no error leaks from simultaneous stores of one key by several processes",
+            within=timedelta(seconds=40),
         )
         await one_was_created(trial, storage, jobs, [[UUID(standing)] for answer in answers for standing in answer])
 

@@ -20,7 +20,6 @@ from pannier.records import (
 )
 from pannier_testing import acts, crowds
 from pannier_testing.builders import LEASE, MINUTE, SECOND, T0, claim_of, failed, full_job, ids_of, retry
-from pannier_testing.processes import barrier
 from pannier_testing.rules import Need, rule
 from pannier_testing.trial import Trial, drained, inspector_of, results_of
 
@@ -122,19 +121,14 @@ async def claims_on_threads_share_out_each_job_once(trial: Trial) -> None:
 @rule("R32", deadline=timedelta(seconds=120))
 async def claims_of_processes_share_out_each_job_once(trial: Trial) -> None:
     """Four processes that start together drain 200 jobs, three times: every due job goes to exactly one of them."""
-    storage = await trial.open()
-    children = await asyncio.gather(*(trial.open_child() for _ in range(4)))
+    storage, nursery = await trial.open(), await trial.open_nursery()
     for _ in range(trial.scaled(3)):
         queue = trial.queue()
         stored = trial.jobs(trial.sized("jobs drained by processes", 200, least=80, seconds=1), queue)
         await storage.store_jobs(stored)
 
-        start = barrier(0.1)
-        calls = [
-            child.run(crowds.drain, start_at=start, queue=queue, worker=f"worker-{n}", limit=3)
-            for n, child in enumerate(children)
-        ]
-        batches = await asyncio.gather(*calls)
+        parts: list[dict[str, Json]] = [{"queue": queue, "worker": f"worker-{n}", "limit": 3} for n in range(4)]
+        batches = await trial.in_processes(nursery, crowds.drain, parts)
         rest = await trial.drain(storage, queue)
 
         taken = [*(UUID(tracking_id) for batch in batches for tracking_id in batch), *ids_of(rest)]
@@ -260,25 +254,23 @@ async def contention_of_instances_surfaces_no_error(trial: Trial) -> None:
 @rule("R35", needs=frozenset({Need.SHARED}), deadline=timedelta(seconds=120))
 async def contention_of_processes_surfaces_no_error(trial: Trial) -> None:
     """Processes that store, claim, renew and settle at the same time see no error, and the backlog is drained."""
-    storage, queue = await trial.open(), trial.queue()
-    children = await asyncio.gather(*(trial.open_child() for _ in range(4)))
+    storage, queue, nursery = await trial.open(), trial.queue(), await trial.open_nursery()
     count = trial.sized("jobs of each process", 30, least=10, seconds=0.2)
-    ids: list[list[Json]] = [[str(trial.tracking_id()) for _ in range(count)] for _ in children]
+    ids: list[list[Json]] = [[str(trial.tracking_id()) for _ in range(count)] for _ in range(4)]
 
-    start = barrier(0.1)
-    calls = [
-        child.run(crowds.work, start_at=start, queue=queue, worker=f"worker-{n}", ids=ids[n])
-        for n, child in enumerate(children)
+    parts: list[dict[str, Json]] = [
+        {"queue": queue, "worker": f"worker-{n}", "ids": part} for n, part in enumerate(ids)
     ]
     done = await trial.check.answers(
-        asyncio.gather(*calls), "under contention of processes no error surfaces", within=timedelta(seconds=60)
+        trial.in_processes(nursery, crowds.work, parts),
+        "under contention of processes no error surfaces",
+        within=timedelta(seconds=60),
     )
 
     rest = await trial.drain(storage, queue)
     settled = [tracking_id for batch in done for tracking_id in batch] + [str(job.tracking_id) for job in rest]
-    trial.check.counts(
-        settled, (str(i) for batch in ids for i in batch), "under contention the backlog is fully drained"
-    )
+    stored = [str(tracking_id) for batch in ids for tracking_id in batch]
+    trial.check.counts(settled, stored, "under contention the backlog is fully drained")
 
 
 @rule("R36")
