@@ -27,10 +27,11 @@ from pannier.storage import (
     JobStorageProvider,
     TransactionalStorage,
 )
+from pannier.urls import StorageUrl
 from pannier_testing import builders
 from pannier_testing.builders import LEASE, QUEUE, T0, WORKER, ids_of
 from pannier_testing.cancelling import Cut, cancel_everywhere
-from pannier_testing.checks import Checks
+from pannier_testing.checks import BlockedError, Checks
 from pannier_testing.fuzzing import examples_of
 from pannier_testing.jitter import Overlap, Schedule
 from pannier_testing.processes import Child, Nursery, Stepper, barrier
@@ -177,6 +178,15 @@ class Trial:
         stepper = await Stepper.start(self.subject.adapters, self.place.tmp)
         self._cleanup.push_async_callback(stepper.stop)
         return stepper
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[object]:
+        """Open a transaction of the engine's own driver on the store; see `StorageAdapter.begin`."""
+        begin = self.subject.adapter(self.url).begin
+        if begin is None:
+            raise BlockedError('the adapter offers the add-on "transactions", and no `begin` to try it by')
+        async with begin(StorageUrl(self.url)) as transaction:
+            yield transaction
 
     @asynccontextmanager
     async def another_place(self, namespace: str | None = None) -> AsyncIterator[str]:

@@ -1,5 +1,7 @@
 """The plugin: what the entry point of pannier-mongo names. Imports no driver."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 from pannier.hookspecs import hookimpl
@@ -21,6 +23,7 @@ class MongoPlugin:
                 create=_create,
                 destroy=_destroy,
                 options=OPTIONS,
+                begin=_begin,
             ),
         )
 
@@ -35,6 +38,18 @@ async def _destroy(url: StorageUrl) -> None:
     from pannier_mongo._migrations import destroy
 
     await destroy(settings_of(url))
+
+
+@asynccontextmanager
+async def _begin(url: StorageUrl) -> AsyncIterator[object]:
+    from pannier_mongo._connection import connect
+
+    client = connect(settings_of(url))
+    try:
+        async with client.start_session() as session, await session.start_transaction():
+            yield session
+    finally:
+        await client.close()
 
 
 plugin: Final = MongoPlugin()

@@ -1,5 +1,7 @@
 """The plugin: what the entry point of pannier-postgres names. Imports no driver."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 from pannier.hookspecs import hookimpl
@@ -15,7 +17,14 @@ class PostgresPlugin:
     def pannier_storage_adapters(self) -> tuple[StorageAdapter, ...]:
         """Offer the PostgreSQL storage."""
         return (
-            StorageAdapter(name="postgres", schemes=("postgresql",), create=_create, destroy=_destroy, options=OPTIONS),
+            StorageAdapter(
+                name="postgres",
+                schemes=("postgresql",),
+                create=_create,
+                destroy=_destroy,
+                options=OPTIONS,
+                begin=_begin,
+            ),
         )
 
 
@@ -29,6 +38,18 @@ async def _destroy(url: StorageUrl) -> None:
     from pannier_postgres._migrations import destroy
 
     await destroy(settings_of(url))
+
+
+@asynccontextmanager
+async def _begin(url: StorageUrl) -> AsyncIterator[object]:
+    from pannier_postgres._connection import connect, disconnect
+
+    connection = await connect(settings_of(url))
+    try:
+        async with connection.transaction():
+            yield connection
+    finally:
+        await disconnect(connection)
 
 
 plugin: Final = PostgresPlugin()

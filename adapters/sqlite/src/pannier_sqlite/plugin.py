@@ -1,7 +1,8 @@
 """The plugin: what the entry point of pannier-sqlite names. Imports no driver."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, closing
 from typing import Final, final
 
 from pannier.hookspecs import hookimpl
@@ -33,6 +34,7 @@ class SqlitePlugin:
                 destroy=self._destroy,
                 options=OPTIONS,
                 exists=self._exists,
+                begin=_begin,
             ),
         )
 
@@ -50,6 +52,20 @@ class SqlitePlugin:
         from pannier_sqlite._destroying import destroy
 
         await asyncio.to_thread(destroy, settings)
+
+
+@asynccontextmanager
+async def _begin(url: StorageUrl) -> AsyncIterator[object]:
+    from pannier_sqlite._connection import connect
+
+    with closing(connect(settings_of(url))) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
 
 
 plugin: Final = SqlitePlugin()

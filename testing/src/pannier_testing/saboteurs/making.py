@@ -1,8 +1,8 @@
 """What a saboteur is, and the decorators that make one of a class: one for each storage that can be spoilt."""
 
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -75,12 +75,24 @@ def on_model(breaks: str | None, *, aids: Aids = NO_AIDS) -> Callable[[type[Mode
 
 
 def on_reference(
-    breaks: str | None, *, model: type[Model] = Model, aids: Aids = NO_AIDS
+    breaks: str | None,
+    *,
+    model: type[Model] = Model,
+    aids: Aids = NO_AIDS,
+    begin: Callable[[Shelf], AbstractAsyncContextManager[object]] | None = None,
 ) -> Callable[[type[ReferenceProvider]], type[ReferenceProvider]]:
-    """Make a saboteur of a `ReferenceProvider` with a wrong verb: a storage in memory, with awaits of its own."""
+    """
+    Make a saboteur of a `ReferenceProvider` with a wrong verb: a storage in memory, with awaits of its own.
+
+    Args:
+        breaks: The rule, or `ANGEL`.
+        model: What it keeps jobs in.
+        aids: Its test aids.
+        begin: Opens a transaction, for one with the add-on "transactions"; see `StorageAdapter.begin`.
+    """
 
     def mark(kind: type[ReferenceProvider]) -> type[ReferenceProvider]:
-        return _shelved(kind, breaks, aids, kind, model, Shelves())
+        return _shelved(kind, breaks, aids, kind, model, Shelves(), begin=begin)
 
     return mark
 
@@ -189,6 +201,8 @@ def _shelved(
     dress: Callable[[Shelf], JobStorageProvider],
     model: type[Model],
     shelves: Shelves,
+    *,
+    begin: Callable[[Shelf], AbstractAsyncContextManager[object]] | None = None,
 ) -> type[Kind]:
     def create(url: StorageUrl) -> JobStorageProvider:
         return dress(shelves.shelf(url.host, model))
@@ -196,7 +210,11 @@ def _shelved(
     async def destroy(url: StorageUrl) -> None:
         shelves.remove(url.host)
 
-    return _marked(kind, _saboteur(kind, breaks, create, destroy, "{namespace}", aids=aids))
+    saboteur = _saboteur(kind, breaks, create, destroy, "{namespace}", aids=aids)
+    if begin is not None:
+        adapter = attrs.evolve(saboteur.adapter, begin=lambda url: begin(shelves.shelf(url.host, model)))
+        saboteur = attrs.evolve(saboteur, adapter=adapter)
+    return _marked(kind, saboteur)
 
 
 RelayKind = TypeVar("RelayKind", bound=Relay)
@@ -212,7 +230,15 @@ def _before(kind: type[RelayKind], breaks: str | None, scheme: str, rest: str, a
     async def destroy(url: StorageUrl) -> None:
         await Plugins.installed().adapter_for(real(url)).destroy(real(url))
 
-    return _marked(kind, _saboteur(kind, breaks, create, destroy, rest, aids=aids))
+    @asynccontextmanager
+    async def begin(url: StorageUrl) -> AsyncIterator[object]:
+        begin_real = Plugins.installed().adapter_for(real(url)).begin
+        assert begin_real is not None
+        async with begin_real(real(url)) as transaction:
+            yield transaction
+
+    saboteur = _saboteur(kind, breaks, create, destroy, rest, aids=aids)
+    return _marked(kind, attrs.evolve(saboteur, adapter=attrs.evolve(saboteur.adapter, begin=begin)))
 
 
 def _saboteur(
