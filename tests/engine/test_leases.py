@@ -11,6 +11,7 @@ import pytest
 from attrs import evolve, frozen
 
 from pannier import Command, JobContext, JobQueues, JobStatus, StopReason
+from pannier.records import Release
 from tests.engine.conftest import SHORT_LEASES, play, until
 from tests.engine.troubled import Fault, TroubledStorage
 
@@ -298,3 +299,30 @@ def test_a_blocked_loop_costs_no_second_run_where_nobody_else_claims(troubled: J
 async def _fence_of(storage: TroubledStorage, tracking_id: UUID, *, at_least: int) -> bool:
     job = await storage.get_job(tracking_id)
     return job is not None and job.fence >= at_least
+
+
+def test_a_job_whose_claim_is_answered_after_its_lease_has_ended_is_not_started(
+    troubled: JobQueues, storage: TroubledStorage
+) -> None:
+    """E6: somebody else may run it by then; it is given back, no attempt burnt, and claimed again."""
+    runs: list[int] = []
+
+    @troubled.handler()
+    async def work(_: Work, job: JobContext[str]) -> str:
+        runs.append(job.attempt)
+        return "done"
+
+    async def answer_late_once() -> None:
+        del storage.after["claim_jobs"]
+        await asyncio.sleep(LEASE_SECONDS + 0.1)
+
+    async def main() -> None:
+        storage.after["claim_jobs"] = answer_late_once
+        async with troubled:
+            tracking_id = await troubled.queue_job(Work())
+            async with troubled.worker(SHORT_LEASES):
+                await troubled.tracker(Work).wait_for_result(tracking_id)
+
+    play(main)
+    assert runs == [1]
+    assert isinstance(storage.settlements[0].outcome, Release)

@@ -84,52 +84,52 @@ class Slots:
         lapsed = {lanes[job.queue_id] for job in jobs if job.lapses}
         for lane in lanes.values():
             lane.be_cautious(has_lapsed=lane in lapsed)
-        running = self._execution.running
+        running, now = self._execution.running, self._clock.now()
         for job in _by_urgency(jobs):
             attempt = Attempt(job, lanes[job.queue_id], ends_at)
             earlier = self._attempts.hold(attempt)
             if earlier is None and job.tracking_id.int not in running:
-                self._place(attempt)
+                self._place(attempt, now)
             else:
-                self._take_in_again(attempt, earlier)
+                self._take_in_again(attempt, earlier, now)
         for lane in lanes.values():
             self._fill(lane)
         self._start_alone()
 
-    def _take_in_again(self, attempt: Attempt, earlier: Attempt | None) -> None:
+    def _take_in_again(self, attempt: Attempt, earlier: Attempt | None, now: datetime) -> None:
         """Take in a job that this worker has had before, and may still run."""
         if earlier is not None and earlier.phase is Phase.WAITING:
             self._forget(earlier)
         still_running = self._execution.run_of(attempt.tracking_id)
         if still_running is None:
-            self._place(attempt)
+            self._place(attempt, now)
         else:  # never two runs at a time: the new one starts when the old one has ended (E13)
             still_running.ask_to_stop(StopReason.LEASE_LOST)
             still_running.successor = attempt
 
-    def _place(self, attempt: Attempt) -> None:
+    def _place(self, attempt: Attempt, now: datetime) -> None:
         """Decide where a claimed job goes; `_fill` starts what waits."""
         lapses = attempt.job.lapses
-        if self._is_closed:
+        if self._is_closed or attempt.ends_at <= now:  # the answer came so late that others may run it already
             self._release(attempt)
         elif not lapses and not self._solitude.is_wanted:
             attempt.lane.ahead.append(attempt)
         elif lapses > LAST_CHANCE:
-            attempt.phase, attempt.outcome = Phase.ENDED, died_too_often(attempt.job, at=self._clock.now())
+            attempt.phase, attempt.outcome = Phase.ENDED, died_too_often(attempt.job, at=now)
             self._settler.settle(attempt)
         elif self._solitude.is_wanted:  # waiting beside it would share its fate
             self._release(attempt)
         elif lapses == LAST_CHANCE:
-            self._place_alone(attempt)
+            self._place_alone(attempt, now)
         elif self._may_start(attempt.lane):
             self._execution.start(attempt)
         else:
             self._release(attempt)
 
-    def _place_alone(self, attempt: Attempt) -> None:
+    def _place_alone(self, attempt: Attempt, now: datetime) -> None:
         """Run a job that has twice outlived its worker with nothing beside it, so that only the killer is condemned."""
         self.give_back()
-        self._solitude.want(attempt, until=self._clock.now() + self._lease_for)
+        self._solitude.want(attempt, until=now + self._lease_for)
 
     # -- starting ------------------------------------------------------------------------------------------------------
 
@@ -164,7 +164,7 @@ class Slots:
             self._solitude.ended(attempt)
         successor = attempt.successor
         if successor is not None and successor.phase is Phase.WAITING:
-            self._place(successor)
+            self._place(successor, self._clock.now())
         if self._is_filling:
             return
         if lane.ahead or self._max_running is not None:
