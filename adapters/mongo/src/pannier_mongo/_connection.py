@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final, TypeAlias, TypeVar, cast
+from urllib.parse import urlsplit
 
 from attrs import frozen
 from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
@@ -13,6 +14,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
+from pymongo.uri_parser import split_options
 
 from pannier_mongo._documents import CODEC, JobDocument, QueueDocument
 from pannier_mongo.settings import Settings
@@ -124,8 +126,11 @@ def connect(settings: Settings) -> Client:
     Make a client; it connects when it is first used.
 
     Raises:
-        PyMongoError, ValueError: The URL can't be used.
+        PyMongoError, ValueError, TypeError, OSError: The URL can't be used.
     """
+    options = urlsplit(settings.uri).query
+    if options:
+        split_options(options, validate=True, warn=False)  # the client itself only warns
     milliseconds = max(1, int(settings.timeout.total_seconds() * 1000))
     return AsyncMongoClient(
         settings.uri,

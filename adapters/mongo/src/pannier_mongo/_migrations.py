@@ -6,7 +6,7 @@ from typing import Final, TypeAlias, cast
 import pymongo
 from attrs import frozen
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import InvalidURI, PyMongoError
+from pymongo.errors import PyMongoError
 
 from pannier.errors import ConfigurationError, SchemaTooNewError, StorageRefusedError
 from pannier_mongo._connection import JOBS, QUEUES, SCHEMA, Client, connect, database_of
@@ -83,13 +83,11 @@ def new_client(settings: Settings) -> Client:
     """
     try:
         return connect(settings)
-    except (InvalidURI, ValueError, TypeError) as error:
+    except (PyMongoError, ValueError, TypeError, OSError) as error:
         raise ConfigurationError(
             f"{settings.shown} can't be used ({type(error).__name__}); check hosts and options, and percent-encode "
             f"what is special in user and password"
         ) from None
-    except PyMongoError as error:
-        raise ConfigurationError(f"{settings.shown} can't be used: {type(error).__name__}") from None
 
 
 async def _version(database: Database) -> int | None:

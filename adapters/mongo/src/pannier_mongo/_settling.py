@@ -1,5 +1,6 @@
 """Settling, renewing and reporting: every write that needs a lease."""
 
+import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
@@ -20,6 +21,9 @@ FENCES: Final = range(1, 2**63)
 
 CHUNK: Final = 500
 """Leases in one transaction of a renewal."""
+
+PAUSES_SECONDS: Final = (0, 0.01, 0.04, 0.16)
+"""How long to wait before each attempt to renew a lease whose job another transaction holds."""
 
 Write: TypeAlias = UpdateOne | UpdateMany
 
@@ -130,7 +134,8 @@ async def renew(store: Store, leases: Collection[Lease], end: datetime) -> froze
     """
     Move the ends of *leases*; return those that no longer stand.
 
-    Whose job another transaction holds is neither renewed nor lost: somebody is settling it there (R39).
+    Whose job another transaction holds is neither renewed nor lost: somebody is settling it there (R39). But a claim, a
+    purge or another renewal lets go in a moment, and then it is known what has become of the lease.
     """
     lost = {lease for lease in leases if lease.fence not in FENCES}
     update = _queries.renewed(end)
@@ -142,10 +147,17 @@ async def renew(store: Store, leases: Collection[Lease], end: datetime) -> froze
         states = await _states(store, part, session)
         return {lease for lease in part if not _holds(lease, states.get(lease.tracking_id))}
 
-    standing = sorted(set(leases) - lost, key=attrgetter("tracking_id"))
-    for start in range(0, len(standing), CHUNK):
-        parts, _ = await store.without_waiting(standing[start : start + CHUNK], renew_part)
-        lost = lost.union(*parts)
+    left = sorted(set(leases) - lost, key=attrgetter("tracking_id"))
+    for pause in PAUSES_SECONDS:
+        await asyncio.sleep(pause)
+        held: list[Lease] = []
+        for start in range(0, len(left), CHUNK):
+            parts, passed_over = await store.without_waiting(left[start : start + CHUNK], renew_part)
+            lost = lost.union(*parts)
+            held += passed_over
+        if not held:
+            break
+        left = held
     return frozenset(lost)
 
 
