@@ -480,7 +480,10 @@ class JobFilter:
         require_queue_ids(self.queue_ids)
         if self.statuses is not None:
             require(self.statuses, frozenset, "statuses")
-            object.__setattr__(self, "statuses", frozenset(map(JobStatus, self.statuses)))
+            try:
+                object.__setattr__(self, "statuses", frozenset(map(JobStatus, self.statuses)))
+            except ValueError as error:
+                raise ValueError(f"statuses holds what is no status: {error}") from None
 
 
 @frozen
