@@ -69,6 +69,7 @@ class Run:
     ended: float | None = None
     end: End | None = None
     result: object = None
+    was_held: bool = False
 
     @property
     def was_frozen(self) -> bool:
@@ -77,8 +78,8 @@ class Run:
 
     @property
     def was_blocked(self) -> bool:
-        """Whether a handler has held its process's loop since it started."""
-        return self.place.is_blocked or self.place.blocked_at >= self.started
+        """Whether a handler has held its process's loop since it was claimed."""
+        return self.place.is_blocked or self.place.blocked_at >= self.grant.at
 
 
 @define
@@ -170,12 +171,13 @@ class Journal:
         if run.place.state is State.DEAD or run.end is not None:
             return
         run.end, run.ended, run.result = end, self.universe.now, result
+        run.was_held = run.was_frozen or run.was_blocked
         del self.running[run.number]
         self.note(f"{run.place.name} ends #{run.number}: {end.value}")
         self._check_lease_outlived(run)
         limit = run.place.limits.get(run.queue)
         is_late = limit is not None and run.ended - run.started > limit + PROMPT
-        if is_late and run.told is None and not (run.was_frozen or run.was_blocked):
+        if is_late and run.told is None and not run.was_held:
             self.violated("E3", f"#{run.number} ran for {run.ended - run.started:.2f} s and was never told to stop")
 
     def died(self, place: Place) -> None:
@@ -215,6 +217,9 @@ class Journal:
             self.violated("E13", f"#{run.number} is the second run under one lease")
         if grant.lapses > 2:
             self.violated("E14", f"#{run.number} runs a job whose workers died {grant.lapses} times")
+        is_held = grant.known_at is not None and now - grant.known_at > PROMPT
+        if grant.lapses == 1 and is_held and not (is_excused or run.was_blocked):
+            self.violated("E14", f"#{run.number} was held ahead although its worker had died")
         if grant.ends <= now and not is_excused:
             self.violated("E6", f"#{run.number} starts after its lease has ended")
         if now < self.ledger.due_at(grant.lease.tracking_id) - CLOCK_ERROR:

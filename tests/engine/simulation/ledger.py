@@ -37,7 +37,7 @@ class Grant:
     ends: float
     lapses: int
     attempt: int
-    is_known: bool = False
+    known_at: float | None = None
     run: Run | None = None
     outcome: Outcome | None = None
     is_refused: bool = False
@@ -149,7 +149,7 @@ class Ledger:
         for lease in leases:
             grant = self.jobs[lease.tracking_id].latest
             if grant is not None and grant.lease == lease:
-                grant.is_known = True
+                grant.known_at = self._universe.now
 
     def renewed(
         self, leases: Collection[Lease], lost: frozenset[Lease], *, now: datetime, lease_for: timedelta
@@ -212,7 +212,7 @@ class Ledger:
         place = self.places[grant.worker]
         since = grant.at
         is_excused = (
-            not grant.is_known
+            grant.known_at is None
             or place.state is not State.ALIVE
             or place.thawed_at >= since
             or place.is_stopping

@@ -27,7 +27,6 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._count = 0
         self._is_closed = False
         self._is_blocked = False
-        self.tasks: dict[asyncio.Task[Any], None] = {}
         universe.add(self)
 
     # -- an actor ------------------------------------------------------------------------------------------------------
@@ -84,7 +83,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def give_up(self) -> None:
         """Cancel every task."""
-        for task in tuple(self.tasks):
+        for task in asyncio.all_tasks(self):
             task.cancel()
 
     # -- an event loop -------------------------------------------------------------------------------------------------
@@ -136,10 +135,10 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def create_task(
         self, coro: Any, *, name: str | None = None, context: Context | None = None, **_: Any
     ) -> "asyncio.Task[Any]":
-        task: asyncio.Task[Any] = asyncio.Task(coro, loop=self, name=name, context=context)
-        self.tasks[task] = None
-        task.add_done_callback(self.tasks.pop)
-        return task
+        return asyncio.Task(coro, loop=self, name=name, context=context)
+
+    def get_task_factory(self) -> None:
+        return None
 
     def get_debug(self) -> bool:
         return False

@@ -40,7 +40,9 @@ class Process:
         wall: Its wall clock.
         started_at: When it was started.
         is_stopping: Whether its worker was left.
-        has_ended: Whether it has come to its end by itself.
+        opened_at: When its worker began to work.
+        ended_at: When it has come to its end by itself.
+        stop_asked_at: When it was asked to.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Process:
         self.is_blocked = False
         self.stop_asked_at: float | None = None
         self.ended_at: float | None = None
+        self.opened_at: float | None = None
         self.is_stopping = False
         self.slots = {
             queue: slots for queue, slots in program.SLOTS.items() if options.queues is None or queue in options.queues
@@ -134,6 +137,7 @@ class Process:
     async def _main(self) -> None:
         try:
             async with self.jobs.worker(self.options, overrun=self.overrun) as worker:
+                self.opened_at = self._universe.now
                 stop = asyncio.create_task(self._stop.wait())
                 failure = asyncio.create_task(worker.wait_until_failed())
                 await asyncio.wait([stop, failure], return_when=asyncio.FIRST_COMPLETED)
@@ -144,6 +148,8 @@ class Process:
                 self.is_stopping = True
         except StorageError as error:
             self._journal.note(f"{self.name} can't open its storage: {error}")
+        except Exception as error:
+            self._journal.violated("E8", f"{self.name} ended with {error!r}")
         finally:
             self.ended_at = self._universe.now
             self._journal.note(f"{self.name} has ended")

@@ -12,10 +12,10 @@ from pannier import Command, HandlerRegistry, JobContext, RetryPolicy
 from pannier.middleware import Next
 from tests.engine.simulation.journal import End, Journal, Place, Run
 from tests.engine.simulation.threads import VirtualThreads
-from tests.engine.simulation.universe import Host, State, Universe
+from tests.engine.simulation.universe import Host, Killed, State, Universe
 
 QUICK_RETRIES: Final = RetryPolicy(
-    max_attempts=4, first_delay=timedelta(milliseconds=200), max_delay=timedelta(seconds=2)
+    max_attempts=3, first_delay=timedelta(milliseconds=200), max_delay=timedelta(seconds=2)
 )
 
 LIMIT: Final = timedelta(seconds=1.5)
@@ -126,6 +126,8 @@ class Actor:
         """Do as *script* says, on the loop."""
         if job.worker_id is None:
             return "at once"
+        if self._place.state is State.DEAD:  # while it was blocked; what comes after that happens nowhere
+            raise Killed
         run = self._journal.begin(self._place, queue, job.tracking_id)
         try:
             await self._wait(run, script, job)
@@ -152,6 +154,8 @@ class Actor:
         """Do as *script* says, in a thread."""
         if job.worker_id is None:
             return "at once"
+        if self._place.state is State.DEAD:  # while it was blocked; what comes after that happens nowhere
+            raise Killed
         run = self._journal.begin(self._place, queue, job.tracking_id)
         end = self._universe.now + script.seconds + script.blocks
         while self._universe.now < end and (script.deaf or not job.stop.is_set):

@@ -10,6 +10,7 @@ from attrs import evolve
 
 from pannier import Command
 from pannier.records import JobRecord, Payload
+from tests.engine.simulation.epilogue import Epilogue
 from tests.engine.simulation.program import COMMANDS, Errand, Fashion, Script
 from tests.engine.simulation.storage import UNREADABLE
 from tests.engine.simulation.universe import State
@@ -45,7 +46,6 @@ class Story:
         acknowledged: The jobs whose storing was answered.
         scripts: What their handlers were told to do.
         attempted: The jobs that somebody tried to cancel.
-        is_told: Whether it has come to its end.
         keys: The id that stands, by queue and key.
     """
 
@@ -56,7 +56,6 @@ class Story:
         self.scripts: dict[UUID, Script] = {}
         self.attempted: set[UUID] = set()
         self.keys: dict[tuple[str, str], UUID] = {}
-        self.is_told = False
         self._background: dict[asyncio.Task[None], None] = {}
 
     async def tell(self) -> None:
@@ -73,8 +72,10 @@ class Story:
                 worker.start()
             self._begin(self._supervise())
             await self._live()
-            await self._heal()
-        self.is_told = True
+            await self._mend()
+            await Epilogue(self._world, self.scripts).tell()
+            for task in tuple(self._background):
+                task.cancel()
 
     # -- acts ----------------------------------------------------------------------------------------------------------
 
@@ -99,7 +100,8 @@ class Story:
             await asyncio.sleep(self._random.random() * 1.5)
             [act] = self._random.choices(chosen, weights)
             await act()
-        while missing := self._missing():
+        end = self._world.universe.now + HEALING_SECONDS
+        while (missing := self._missing()) and self._world.universe.now < end:
             await self._queue_some()
             await asyncio.sleep(0.5)
             for act in missing:
@@ -258,8 +260,8 @@ class Story:
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
-    async def _heal(self) -> None:
-        """Mend everything, wait until all is done, and stop."""
+    async def _mend(self) -> None:
+        """Mend everything, and wait until all is done."""
         world = self._world
         world.journal.note("everything is mended")
         world.weather.odds = CALM
@@ -267,32 +269,11 @@ class Story:
         for worker in world.workers:
             worker.thaw()
         mended_at = world.universe.now
-        while not await self._all_done():
+        while left := await world.unfinished():
             if world.universe.now > mended_at + HEALING_SECONDS:
-                world.journal.violated("E4", f"some jobs are never done: {await self._left()}")
+                world.journal.violated("E4", f"some jobs are never done: {left}")
                 break
             await asyncio.sleep(1.0)
-        for task in tuple(self._background):
-            task.cancel()
-        for worker in world.workers:
-            worker.stop()
-        stopped_at = world.universe.now
-        while not all(worker.is_gone for worker in world.workers):
-            if world.universe.now > stopped_at + 60:
-                world.journal.violated("E5", "a worker does not come to its end")
-                break
-            await asyncio.sleep(0.2)
-
-    async def _all_done(self) -> bool:
-        return not await self._left()
-
-    async def _left(self) -> list[str]:
-        left = []
-        for tracking_id in self._world.ledger.jobs:
-            job = await self._world.truth.get_job(tracking_id)
-            if job is None or not job.is_complete:
-                left.append(self._world.ledger.name(tracking_id))
-        return left
 
     async def _supervise(self) -> None:
         while True:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection
+from typing import Final
 
 from pannier.records import JobFilter, JobRecord, JobStatus
 from tests.engine.simulation.journal import End
@@ -9,6 +10,9 @@ from tests.engine.simulation.ledger import DIED, Known
 from tests.engine.simulation.program import LAYERS, LIMITS, Fashion, Script
 from tests.engine.simulation.story import Story
 from tests.engine.simulation.world import World
+
+MOST_CALLS: Final = 40
+"""How often a process that gets no answer may ask in a second, all of its parts together."""
 
 
 async def judge(world: World, story: Story) -> None:
@@ -29,6 +33,8 @@ async def judge(world: World, story: Story) -> None:
     for tracking_id in story.acknowledged.keys() - world.ledger.jobs.keys():
         world.journal.violated("I1", f"{tracking_id} was acknowledged and never stored")
     _judge_runs(world)
+    if world.weather.hurry > MOST_CALLS:
+        world.journal.violated("R113", f"a process that was cut off called {world.weather.hurry} times a second")
     for fault in world.universe.faults:
         world.journal.violated("E8", fault)
 
@@ -49,7 +55,7 @@ def _judge_job(world: World, story: Story, job: JobRecord, known: Known) -> None
 
 def _allowed(job: JobRecord, known: Known, script: Script, *, was_cancelled: bool) -> set[JobStatus]:
     allowed = set(_expected(job, known, script))
-    if was_cancelled:
+    if was_cancelled or known.is_cancelled:
         allowed.add(JobStatus.CANCELLED)
     if job.expire_on is not None:
         allowed |= {JobStatus.EXPIRED, JobStatus.FAILED}
@@ -62,10 +68,13 @@ def _expected(job: JobRecord, known: Known, script: Script) -> Collection[JobSta
     if "script" not in _tree(known.job) or known.job.metadata or script.fashion is not Fashion.RETURN:
         return [JobStatus.FAILED]
     limit = LIMITS.get(job.queue_id)
+    was_held = any(grant.run is not None and grant.run.was_held for grant in known.grants)
+    # A loop that stands still makes its handlers late, and stops none; a report waits for the storage.
+    if limit is not None and (was_held or script.reports):
+        return [JobStatus.SUCCEEDED, JobStatus.FAILED]
     if limit is None or script.seconds + script.blocks < limit:
         return [JobStatus.SUCCEEDED]
-    # A handler that holds the loop until it returns can't be stopped by it.
-    return [JobStatus.SUCCEEDED, JobStatus.FAILED] if script.blocks else [JobStatus.FAILED]
+    return [JobStatus.FAILED]
 
 
 def _tree(job: JobRecord) -> Collection[str]:

@@ -63,6 +63,12 @@ class Weather:
         self.verbs: frozenset[str] | None = None
         self.cut_off: set[str] = set()
         self.fired: Counter[Fate] = Counter()
+        self._calls: Counter[tuple[str, int]] = Counter()
+
+    @property
+    def hurry(self) -> int:
+        """How often a process that was cut off has called in one second, at the most."""
+        return max(self._calls.values(), default=0)
 
     @property
     def is_calm(self) -> bool:
@@ -73,6 +79,7 @@ class Weather:
         """Decide the fate of a call of *verb* by the process *name*."""
         random = self._universe.random
         if name in self.cut_off:
+            self._calls[name, int(self._universe.now)] += 1
             fate = random.choice(OUTAGE)
         elif self.odds and (self.verbs is None or verb in self.verbs):
             fate = self._drawn(random.random())

@@ -48,6 +48,9 @@ class World:
         weather: What goes wrong.
         workers: The processes that work now, one a seat.
         client: The process that queues, cancels and follows.
+        truth: A way to the storage on which nothing goes wrong.
+        past: The workers that were.
+        is_closing: Whether nobody is restarted any more.
     """
 
     def __init__(self, seed: int) -> None:
@@ -62,6 +65,7 @@ class World:
         self.client = self._make_process("client", OPTIONS)
         self.workers = [self._new_worker(seat) for seat in range(WORKERS)]
         self.past: list[Process] = []
+        self.is_closing = False
 
     @property
     def processes(self) -> list[Process]:
@@ -70,16 +74,28 @@ class World:
 
     def attend(self) -> None:
         """Restart what has ended, as a supervisor does."""
+        if self.is_closing:
+            return
         for seat, worker in enumerate(self.workers):
             if worker.is_gone:
                 self.past.append(worker)
                 self.workers[seat] = self._new_worker(seat)
                 self.workers[seat].start()
 
+    async def unfinished(self) -> list[str]:
+        """Return the names of jobs that are not complete."""
+        jobs = [await self.truth.get_job(tracking_id) for tracking_id in self.ledger.jobs]
+        return [self.ledger.name(job.tracking_id) for job in jobs if job is not None and not job.is_complete]
+
     def end(self) -> None:
         """Clean up."""
         self.universe.end()
         withdraw(self.ledger.places)
+
+    def is_settled_in(self) -> bool:
+        """Whether every worker has been at work for longer than a lease."""
+        now = self.universe.now
+        return all(worker.opened_at is not None and now > worker.opened_at + LEASE_SECONDS for worker in self.workers)
 
     def able(self) -> list[Process]:
         """Return the workers that are up and running."""
