@@ -1,41 +1,15 @@
 """The distributions, built as wheels and used as a stranger would: in an environment that holds nothing else."""
 
 import subprocess
-import sys
 import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-MEMBERS = {
-    tomllib.loads(pyproject.read_text())["project"]["name"]: pyproject
-    for pyproject in sorted(
-        [ROOT / "core/pyproject.toml", ROOT / "testing/pyproject.toml", *ROOT.glob("adapters/*/pyproject.toml")]
-    )
-}
+from tests.packaging.wheels import MEMBERS, run
+
 PROGRAM = Path(__file__).with_name("program.py")
-
-
-def run(*command: str | Path) -> str:
-    """Run *command* and return what it printed; what it complained of is in the test's output if it fails."""
-    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-
-
-@pytest.fixture(scope="module")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Return the wheel of every distribution, built by way of its source distribution."""
-    folder = tmp_path_factory.mktemp("wheels")
-    run("uv", "build", "--quiet", "--all-packages", "--out-dir", folder, ROOT)
-    return {name: next(folder.glob(f"{name.replace('-', '_')}-[0-9]*.whl")) for name in MEMBERS}
-
-
-@pytest.fixture
-def environment(tmp_path: Path) -> Path:
-    """Return the interpreter of a new, empty environment."""
-    run("uv", "venv", "--quiet", "--python", sys.executable, tmp_path / "venv")
-    return Path(run("uv", "python", "find", tmp_path / "venv").strip())
 
 
 @pytest.mark.parametrize("name", MEMBERS)
