@@ -17,13 +17,13 @@ from pannier_testing.render import matrix
 from pannier_testing.report import Verdict, report_from_json
 from pannier_testing.trial import Profile
 
-app = typer.Typer(help="Hold a storage to the contract, or compare reports.", no_args_is_help=True)
+app = typer.Typer()
 
 EXIT_CODES = {Verdict.CONFORMANT: 0, Verdict.NON_CONFORMANT: 1, Verdict.INCOMPLETE: 3}
 """What the command exits with; 2 is a command line that can't be understood."""
 
 
-@app.callback(invoke_without_command=True)
+@app.command()
 def certify(
     url: Annotated[str | None, typer.Argument(help="the storage, with {tmp} or {namespace} in its URL")] = None,
     *,
