@@ -8,7 +8,7 @@ from pathlib import Path
 
 def certify(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run the command as a user types it."""
-    command = [Path(sys.executable).with_name("pannier"), "certify", *arguments]
+    command = [str(Path(sys.executable).with_name("pannier")), "certify", *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=100)
 
 
