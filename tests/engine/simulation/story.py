@@ -104,8 +104,7 @@ class Story:
         while (missing := self._missing()) and self._world.universe.now < end:
             await self._queue_some()
             await asyncio.sleep(0.5)
-            for act in missing:
-                await act()
+            await missing[0]()
 
     def _missing(self) -> list[Callable[[], Awaitable[None]]]:
         counts = self._world.ledger.counts

@@ -80,7 +80,8 @@ class Slots:
 
     def take_in(self, jobs: Sequence[JobRecord], *, ends_at: datetime) -> None:
         """Start claimed *jobs*, let them wait, or give them back."""
-        lanes = {queue_id: self._by_queue[queue_id] for queue_id in {job.queue_id for job in jobs}}
+        # In their order, which a set of text would not keep from one process to the next.
+        lanes = {queue_id: self._by_queue[queue_id] for queue_id in dict.fromkeys([job.queue_id for job in jobs])}
         lapsed = {lanes[job.queue_id] for job in jobs if job.lapses}
         for lane in lanes.values():
             lane.be_cautious(has_lapsed=lane in lapsed)
