@@ -4,6 +4,9 @@ import subprocess
 import sys
 
 HEAVY = {
+    "cattrs.preconf.json",
+    "decimal",
+    "importlib.metadata",
     "asyncinotify",
     "asyncpg",
     "hypothesis",

@@ -7,14 +7,12 @@ type or refused, never bent into it. Nothing found in a payload ever names code 
 
 from collections.abc import Callable, Iterable
 from datetime import timedelta
-from decimal import Decimal
 from enum import Enum
 from types import NoneType, UnionType
 from typing import Final, Protocol, TypeVar, Union, get_args, get_origin
 from uuid import UUID
 
 from cattrs import Converter, transform_error
-from cattrs.preconf.json import make_converter
 
 from pannier.errors import DecodingError, EncodingError
 from pannier.records import Payload
@@ -59,6 +57,9 @@ class ConverterCodec:
     """
 
     def __init__(self, configure: Iterable[Callable[[Converter], object]] = ()) -> None:
+        # Each costs a program that imports pannier 10 ms and more, and many never make job queues.
+        from cattrs.preconf.json import make_converter  # noqa: PLC0415
+
         self._quick = make_converter(detailed_validation=False, unstruct_collection_overrides={tuple: list})
         self._careful = make_converter(detailed_validation=True, unstruct_collection_overrides={tuple: list})
         for converter in (self._quick, self._careful):
@@ -167,6 +168,8 @@ def _without_members(data: object) -> object:
 
 def _be_strict(converter: Converter) -> None:
     """Let JSON's own types through as they are only, and add the standard library's that JSON has no form for."""
+    from decimal import Decimal  # noqa: PLC0415  # as above
+
     for kind in (bool, int, str):
         converter.register_structure_hook(kind, _exactly(kind))
     converter.register_structure_hook(float, _float)
