@@ -3,10 +3,14 @@
 import re
 from pathlib import Path
 
+import attrs
+import pytest
+
 import pannier
 import pannier.errors
 import pannier.hookspecs
 import pannier.records
+from pannier import QueueOptions, WorkerOptions
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 WHOLE_MODULES = (pannier.errors, pannier.records, pannier.hookspecs)
@@ -18,3 +22,19 @@ def test_every_public_name_has_its_place_in_the_reference() -> None:
     whole = {name for module in WHOLE_MODULES for name in vars(module)}
 
     assert set(pannier.__all__) - documented - whole == set()
+
+
+def test_every_error_has_its_cause_and_cure() -> None:
+    """The page of errors has one row for each class, and for no other."""
+    rows = re.findall(r"^\| `(\w+Error)` \|", (REFERENCE / "errors.md").read_text(), re.MULTILINE)
+    classes = [name for name, value in vars(pannier.errors).items() if isinstance(value, type)]
+
+    assert sorted([*rows, "PannierError"]) == sorted(name for name in classes if name.endswith("Error"))
+
+
+@pytest.mark.parametrize(("section", "options"), [("Of a queue", QueueOptions), ("Of a worker", WorkerOptions)])
+def test_every_option_is_documented(section: str, options: type) -> None:
+    """The table has one row for each option, and for no other."""
+    [text] = re.findall(rf"^## {section}$(.*?)^## ", (REFERENCE / "options.md").read_text(), re.MULTILINE | re.DOTALL)
+
+    assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == [field.name for field in attrs.fields(options)]
