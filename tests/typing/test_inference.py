@@ -17,6 +17,13 @@ class Resize(Command[str]):
 
 
 @frozen
+class Shrink(Command[None]):
+    """Has a field."""
+
+    path: str
+
+
+@frozen
 class Ping(Command[None]):
     """Has none."""
 
@@ -62,3 +69,15 @@ def test_a_context_knows_the_result_that_it_works_for() -> None:
         return f"{command.path} {job.attempt}"
 
     JobQueues("memory://").handler()(resize)
+
+
+def test_a_lambda_may_choose_a_key() -> None:
+    """Beside a handler its argument is not known to be of any type; beside a command it is."""
+    jobs = JobQueues("memory://")
+    jobs.declare(Resize, idempotency_key=lambda command: command.path)
+
+    @jobs.handler(idempotency_key=lambda command: command.path)
+    async def shrink(command: Shrink) -> None:
+        """Do nothing."""
+
+    assert jobs.create_job(Shrink("cat.png")).idempotency_key == "cat.png"

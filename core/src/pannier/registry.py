@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import is_dataclass
 from datetime import timedelta
 from types import NoneType
-from typing import Protocol, TypeAlias, TypeVar, Unpack, cast, overload
+from typing import Any, Protocol, TypeAlias, TypeVar, Unpack, cast, overload
 
 from attrs import evolve, field, frozen, has
 
@@ -26,6 +26,9 @@ T = TypeVar("T")
 
 KeySelector: TypeAlias = Callable[[C], str | None]
 """Chooses a command's idempotency key; None or blank: no key."""
+
+KeyLambda: TypeAlias = Callable[[Any], str | None]
+"""The same beside a handler, whose command is not known yet: with any other type no checker lets a lambda pass."""
 
 
 @frozen(kw_only=True)
@@ -98,7 +101,7 @@ class HandlerRegistry:
         *,
         name: str | None = None,
         aliases: Iterable[str] = (),
-        idempotency_key: KeySelector[C] | None = None,
+        idempotency_key: KeyLambda | None = None,
         codec: Codec | None = None,
         **options: Unpack[QueueOverrides],
     ) -> HandlerDecorator:
@@ -122,7 +125,7 @@ class HandlerRegistry:
                     command_of(handler),
                     name=name,
                     aliases=aliases,
-                    key=cast("KeySelector[Command[object]] | None", idempotency_key),
+                    key=idempotency_key,
                     codec=codec,
                     options=options,
                     handler=handler,
