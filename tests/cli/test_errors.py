@@ -1,5 +1,6 @@
 """What a person and a script get when something is wrong: one line, and an exit code."""
 
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from types import ModuleType
 import pytest
 import typer
 
+from pannier.cli.app import OWN
 from pannier.cli.durations import parse_duration
 from pannier.cli.exits import ExitCode, code_of, line_of
 from pannier.errors import PannierError, StorageBusyError, StorageRefusedError, UnknownSchemeError
@@ -144,3 +146,23 @@ def test_a_worker_needs_handlers(pannier: Run, shop: ModuleType, url: str) -> No
     assert ended.code == ExitCode.CONFIGURATION
     assert "a worker needs MODULE:JOBS" in ended.err
     assert shop.jobs.is_open is False
+
+
+def test_a_worker_does_not_load_what_draws_tables() -> None:
+    """Each of many processes pays for what it imports."""
+    program = (
+        "import sys\nfrom pannier.cli.app import run\nrun(['worker', '--help'])\n"
+        "print('pannier.cli.showing' in sys.modules)"
+    )
+    loaded = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=True).stdout
+
+    assert loaded.splitlines()[-1] == "False"
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_each_command_works_alone(pannier: Run, name: str) -> None:
+    """Only the command that is named is there, with its own help."""
+    ended = pannier(name, "--help")
+
+    assert ended.code == 0
+    assert f"Usage: pannier {name}" in ended.out

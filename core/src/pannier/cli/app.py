@@ -2,20 +2,15 @@
 
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from typing import Annotated, Final
 
 import typer
 
-from pannier.cli import jobs
-from pannier.cli.demo import demo
 from pannier.cli.exits import code_of, line_of
 from pannier.cli.extensions import add_extensions
-from pannier.cli.queues import purge, queues
-from pannier.cli.storages import adapters, ping
 from pannier.cli.targets import TargetError
-from pannier.cli.worker import worker
 from pannier.errors import PannierError
 
 HELP: Final = """
@@ -26,8 +21,12 @@ command line names none, the environment variable PANNIER_STORAGE does.
 """
 
 
-def make_app() -> typer.Typer:
-    """Return the command with its own sub-commands."""
+OWN: Final = ("demo", "worker", "ping", "adapters", "queues", "purge", "jobs")
+"""The commands of pannier itself, in the order of the help."""
+
+
+def make_app(names: Iterable[str] = OWN) -> typer.Typer:
+    """Return the command with those of its own sub-commands that *names* lists; the others are not even imported."""
     app = typer.Typer(
         help=HELP,
         no_args_is_help=True,
@@ -36,10 +35,36 @@ def make_app() -> typer.Typer:
         pretty_exceptions_enable=False,  # they would print the values of variables, secrets among them
     )
     app.callback()(_options)
-    for command in (demo, worker, ping, adapters, queues, purge):
-        app.command()(command)
-    app.add_typer(jobs.app, name="jobs")
+    for name in names:
+        _add(name, app)
     return app
+
+
+def _add(name: str, app: typer.Typer) -> None:
+    """Import a sub-command and add it: a worker draws no tables, and starts a third sooner without what does."""
+    match name:
+        case "demo":
+            from pannier.cli.demo import demo
+
+            app.command()(demo)
+        case "worker":
+            from pannier.cli.worker import worker
+
+            app.command()(worker)
+        case "ping" | "adapters":
+            from pannier.cli import storages
+
+            app.command()(storages.ping if name == "ping" else storages.adapters)
+        case "queues" | "purge":
+            from pannier.cli import queues
+
+            app.command()(queues.queues if name == "queues" else queues.purge)
+        case "jobs":
+            from pannier.cli import jobs
+
+            app.add_typer(jobs.app, name=name)
+        case _:
+            raise ValueError(f"pannier has no command {name!r} of its own")
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -49,10 +74,10 @@ def run(arguments: Sequence[str]) -> int:
     Returns:
         The exit code. What pannier raises on purpose is told in one line; anything else is a bug, and is raised.
     """
-    app = make_app()
-    own = own_commands(app)
-    if not arguments or arguments[0] not in {*own, "--version"}:  # what is our own needs nobody else's
-        for error in add_extensions(app, taken=own):
+    first = arguments[0] if arguments else ""
+    app = make_app([first] if first in OWN else OWN)
+    if first not in {*OWN, "--version"}:  # what is our own needs nobody else's
+        for error in add_extensions(app, taken=OWN):
             print(line_of(error), file=sys.stderr)
     try:
         app(arguments, prog_name="pannier")
@@ -64,12 +89,6 @@ def run(arguments: Sequence[str]) -> int:
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 1
     return 0
-
-
-def own_commands(app: typer.Typer) -> frozenset[str]:
-    """Return the names of the commands in *app*."""
-    commands = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
-    return frozenset({*commands, *(group.name for group in app.registered_groups if group.name)})
 
 
 def _print_version(wanted: bool) -> None:
