@@ -128,6 +128,7 @@ class PostgresStorage:
 
     async def claim_jobs(self, claim: Claim) -> Claimed:
         """Lease due jobs."""
+        require(claim, Claim, "claim")
         _claiming.check_claim(claim)
         lease_end = transitions.lease_end(claim.now, claim.lease_for)
         batches = [batch for settling in self._checked.settling for batch in settling]
@@ -176,6 +177,7 @@ class PostgresStorage:
 
     async def purge_stale_jobs(self, stale: StaleJobs) -> Purged:
         """Mark what has expired, delete what has been kept long enough."""
+        require(stale, StaleJobs, "stale")
         return await self._run(lambda connection: _ending.purge(connection, self._sql, stale))
 
     # -- results -------------------------------------------------------------------------------------------------------
