@@ -66,15 +66,14 @@ async def claim_jobs(
 
 async def to_claimed(rows: Sequence[Record], claim: Claim, *, lease_end: datetime) -> Claimed:
     """Return what the claim took."""
-    _, next_due, tracking_id, *_ = rows[0]
+    next_due, tracking_id = rows[0]["next_due"], rows[0]["tracking_id"]
     jobs: list[JobRecord] = []
     unreadable: list[Unreadable] = []
     for position, row in enumerate(rows if tracking_id is not None else ()):
         if position % _BATCH == _BATCH - 1:
             await asyncio.sleep(0)
-        _, _, *columns = row
         try:
-            jobs.append(to_claimed_job(columns, worker_id=claim.worker_id, lease_end=lease_end))
+            jobs.append(to_claimed_job(row, worker_id=claim.worker_id, lease_end=lease_end))
         except (ValueError, TypeError, KeyError, AttributeError) as error:  # damaged by another hand (R56)
             unreadable.append(_unreadable(row, error))
     if next_due is not None and next_due - claim.now > claim.look_ahead:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
+from pannier.restoring import restore_id
 from pannier_postgres.settings import Pooler, Settings
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ CLOSE_SECONDS: Final = 1.0
 
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 """Where PostgreSQL counts microseconds from."""
+
+_FIRST: Final = datetime.min.replace(tzinfo=UTC)
+_LAST: Final = datetime.max.replace(tzinfo=UTC)
 
 
 async def connect(settings: Settings) -> Connection:
@@ -130,7 +134,10 @@ def _from_instant(at: datetime) -> tuple[int]:
 
 
 def _to_instant(value: tuple[int]) -> datetime:
-    return _EPOCH + timedelta(0, 0, value[0])
+    try:
+        return _EPOCH + timedelta(0, 0, value[0])
+    except OverflowError:  # infinity, or a year that no datetime has: another hand's, and no reason to read nothing
+        return _LAST if value[0] > 0 else _FIRST
 
 
 def _from_id(tracking_id: UUID) -> bytes:
@@ -138,7 +145,5 @@ def _from_id(tracking_id: UUID) -> bytes:
 
 
 def _to_id(value: bytes) -> UUID:
-    """Make a UUID as unpickling does: the driver's own type is not what callers expect, and UUID() takes 2 us more."""
-    tracking_id = object.__new__(UUID)
-    tracking_id.__setstate__({"int": int.from_bytes(value)})  # type: ignore[attr-defined]  # typeshed leaves it out
-    return tracking_id
+    """The driver's own type is not what callers expect."""
+    return restore_id(int.from_bytes(value))

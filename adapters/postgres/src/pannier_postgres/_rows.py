@@ -6,9 +6,11 @@ from typing import Final, NamedTuple, TypeAlias, cast
 from uuid import UUID
 
 from pannier import jsontext
+from pannier.checks import plain_metadata
 from pannier.errors import UnstorableError
 from pannier.errortext import load_errors
 from pannier.records import JobRecord, JobStatus, Payload, StoredResult
+from pannier.restoring import restore_job, restore_payload
 
 Row: TypeAlias = Iterable[object]
 
@@ -42,10 +44,10 @@ RecordRow: TypeAlias = tuple[
 """The types of "record" below, which the table holds every hand to; what the texts hold it does not."""
 
 ClaimedRow: TypeAlias = tuple[
-    UUID, str, str | None, bytes | None, str, datetime, datetime | None, datetime, int, str | None, str, int, int, int,
-    str | None, bytes | None, str | None, str | None,
+    int, datetime | None, UUID, str, str | None, bytes | None, str, datetime, datetime | None, datetime, int,
+    str | None, str, int, int, int, str | None, bytes | None, str | None, str | None,
 ]  # fmt: skip
-"""The types of "claimed" below."""
+"""The types of what a claim answers for each job: two values of the claim itself, then "claimed" below."""
 
 LISTS: Final[Mapping[str, str]] = {
     "new": (
@@ -108,19 +110,20 @@ def from_payload(payload: Payload, tracking_id: UUID) -> tuple[str, str | None, 
     Raises:
         UnstorableError: It is too large, or can't be written.
     """
-    check_text(payload.encoding, "encoding", tracking_id)
-    data = payload.data
+    data, encoding = payload.data, payload.encoding
+    if encoding != "json":  # which nearly all are
+        check_text(encoding, "encoding", tracking_id)
     if isinstance(data, bytes):
         if len(data) > PAYLOAD_BYTES:
             raise UnstorableError(tracking_id, _too_large(len(data)))
-        return payload.encoding, None, data
+        return encoding, None, data
     try:
         text = jsontext.dump(data)
     except ValueError as error:
         raise UnstorableError(tracking_id, str(error)) from error
     if len(text) > PAYLOAD_BYTES // 4 and (size := len(text.encode())) > PAYLOAD_BYTES:
         raise UnstorableError(tracking_id, _too_large(size))
-    return payload.encoding, text, None
+    return encoding, text, None
 
 
 def from_metadata(metadata: Mapping[str, str], tracking_id: UUID | None) -> str:
@@ -169,53 +172,63 @@ def to_job(row: Row) -> JobRecord:
         dequeue_after, priority, key, metadata, status, attempt, lapses, fence, worker_id, progress, progress_bytes,
         progress_encoding, result, result_bytes, result_encoding, errors, finished_at,
     ) = cast("RecordRow", row)  # fmt: skip
-    return JobRecord(
-        tracking_id=tracking_id,
-        queue_id=queue_id,
-        command=_payload(command, command_bytes, command_encoding),
-        execute_after=execute_after,
-        expire_on=expire_on,
-        created_at=created_at,
-        dequeue_after=dequeue_after,
-        priority=priority,
-        idempotency_key=key,
-        metadata={} if metadata == "{}" else cast("dict[str, str]", jsontext.load(metadata)),
-        status=_STATUSES[status],
-        attempt=attempt,
-        lapses=lapses,
-        fence=fence,
-        worker_id=worker_id,
-        progress=None if progress_encoding is None else _payload(progress, progress_bytes, progress_encoding),
-        result=None if result_encoding is None else _payload(result, result_bytes, result_encoding),
-        errors=() if errors is None else load_errors(errors),
-        finished_at=finished_at,
+    return restore_job(  # the table's constraints have checked the rest
+        {
+            "tracking_id": tracking_id,
+            "queue_id": queue_id,
+            "command": _payload(command, command_bytes, command_encoding),
+            "execute_after": execute_after,
+            "expire_on": expire_on,
+            "created_at": created_at,
+            "priority": priority,
+            "idempotency_key": key,
+            "metadata": {} if metadata == "{}" else plain_metadata(jsontext.load(metadata)),
+            "status": _STATUSES[status],
+            "attempt": attempt,
+            "lapses": lapses,
+            "fence": fence,
+            "dequeue_after": dequeue_after,
+            "worker_id": worker_id,
+            "progress": None if progress_encoding is None else _payload(progress, progress_bytes, progress_encoding),
+            "result": None if result_encoding is None else _payload(result, result_bytes, result_encoding),
+            "errors": () if errors is None else load_errors(errors),
+            "finished_at": finished_at,
+        }
     )
 
 
 def to_claimed_job(row: Row, *, worker_id: str, lease_end: datetime) -> JobRecord:
-    """Return the job that a claim has just leased; what all of those have in common is not read. Raises as `to_job`."""
+    """
+    Return the job that a claim has just leased. Raises as `to_job`.
+
+    What all of a claim have in common is not read: every job passes through here.
+    """
     (
-        tracking_id, queue_id, command, command_bytes, command_encoding, execute_after, expire_on, created_at, priority,
-        key, metadata, attempt, lapses, fence, progress, progress_bytes, progress_encoding, errors,
+        _, _, tracking_id, queue_id, command, command_bytes, command_encoding, execute_after, expire_on, created_at,
+        priority, key, metadata, attempt, lapses, fence, progress, progress_bytes, progress_encoding, errors,
     ) = cast("ClaimedRow", row)  # fmt: skip
-    return JobRecord(
-        tracking_id=tracking_id,
-        queue_id=queue_id,
-        command=_payload(command, command_bytes, command_encoding),
-        execute_after=execute_after,
-        expire_on=expire_on,
-        created_at=created_at,
-        dequeue_after=lease_end,
-        priority=priority,
-        idempotency_key=key,
-        metadata={} if metadata == "{}" else cast("dict[str, str]", jsontext.load(metadata)),
-        status=JobStatus.RUNNING,
-        attempt=attempt,
-        lapses=lapses,
-        fence=fence,
-        worker_id=worker_id,
-        progress=None if progress_encoding is None else _payload(progress, progress_bytes, progress_encoding),
-        errors=() if errors is None else load_errors(errors),
+    return restore_job(
+        {
+            "tracking_id": tracking_id,
+            "queue_id": queue_id,
+            "command": _payload(command, command_bytes, command_encoding),
+            "execute_after": execute_after,
+            "expire_on": expire_on,
+            "created_at": created_at,
+            "priority": priority,
+            "idempotency_key": key,
+            "metadata": {} if metadata == "{}" else plain_metadata(jsontext.load(metadata)),
+            "status": JobStatus.RUNNING,
+            "attempt": attempt,
+            "lapses": lapses,
+            "fence": fence,
+            "dequeue_after": lease_end,
+            "worker_id": worker_id,
+            "progress": None if progress_encoding is None else _payload(progress, progress_bytes, progress_encoding),
+            "result": None,
+            "errors": () if errors is None else load_errors(errors),
+            "finished_at": None,
+        }
     )
 
 
@@ -233,7 +246,7 @@ def to_result(row: Row) -> StoredResult:
 
 
 def _payload(text: str | None, data: bytes | None, encoding: str) -> Payload:
-    return Payload(jsontext.load(text) if text is not None else data or b"", encoding)
+    return restore_payload(jsontext.load(text) if text is not None else data or b"", encoding)
 
 
 def _too_large(size: int) -> str:
