@@ -1,17 +1,18 @@
 """
 How far a PostgreSQL store swells while jobs go through it, under different storage parameters.
 
-    python -m benchmarks.postgres_bloat
+    python -m benchmarks.postgres_bloat --finished 500000 "as migrated" "server's autovacuum"
 
-200,000 jobs are stored, claimed by the hundred, settled and purged, with 2,000 waiting and 20,000 finished at any time.
-For each set of parameters: seconds, megabytes of the table and of its indexes at the end and at their largest, WAL per
-job, dead rows left, vacuums, and the median of a claim of 100 at the beginning and at the end. The server is one of its
-own, which looks for tables to vacuum each five seconds, as one under such a load does that has been up for long.
+200,000 jobs are stored, claimed by the hundred, settled and purged, with 2,000 waiting and 20,000 finished at any time,
+beside as many older finished ones as are asked for. For each set of parameters: seconds, megabytes of the table and of
+its indexes at the end and at their largest, WAL per job, dead rows left, vacuums, and the median of a claim of 100 at
+the beginning and at the end. The server is one of its own. It looks for tables to vacuum each five seconds, as one that
+has been up for long does under such a load.
 """
 
+import argparse
 import asyncio
 import statistics
-import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,7 @@ from uuid import uuid4
 
 import asyncpg
 from attrs import define, field
-from tests.servers.postgres import ROLE, running_server
+from tests.servers.postgres import running_server
 
 from pannier.plugins import Plugins
 from pannier.records import Claim, Demand, JobRecord, JobStatus, Payload, Settlement, StaleJobs, Succeeded
@@ -36,18 +37,23 @@ KEPT: Final = timedelta(seconds=20)
 
 VARIANTS: Final[Mapping[str, str]] = {
     "as migrated": "",
-    "fillfactor 100": "SET (fillfactor = 100)",
     "fillfactor 85": "SET (fillfactor = 85)",
+    "fillfactor 70": "SET (fillfactor = 70)",
     "server's autovacuum": (
         "RESET (autovacuum_vacuum_scale_factor, autovacuum_vacuum_threshold, autovacuum_vacuum_cost_delay, "
         "autovacuum_analyze_scale_factor, vacuum_truncate)"
     ),
-    "server's everything": (
-        "RESET (autovacuum_vacuum_scale_factor, autovacuum_vacuum_threshold, autovacuum_vacuum_cost_delay, "
-        "autovacuum_analyze_scale_factor, vacuum_truncate, fillfactor)"
-    ),
     "no autovacuum": "SET (autovacuum_enabled = off)",
 }
+
+
+OLDER: Final = """
+INSERT INTO {schema}.jobs (tracking_id, queue_id, execute_after, created_at, dequeue_after, command, command_encoding,
+    status, finished_at, attempt, fence, worker_id)
+SELECT gen_random_uuid(), 'q', '2030-01-01Z', '2030-01-01Z', '2030-01-01Z', '{{"path": "/srv/images/1.png"}}', 'json',
+    'failed', '2030-01-01Z', 1, 1, 'w'
+FROM generate_series(1, {finished})
+"""
 
 
 @define
@@ -116,7 +122,7 @@ def _job() -> JobRecord:
     )
 
 
-async def measure(url: str, name: str, change: str) -> str:
+async def measure(url: str, name: str, change: str, finished: int) -> str:
     """Run one variant on a schema of its own; return its line of the table."""
     schema = f"bloat_{uuid4().hex[:8]}"
     storage = Plugins.installed().create_storage(StorageUrl(f"{url}?schema={schema}&timeout=60"))
@@ -124,6 +130,8 @@ async def measure(url: str, name: str, change: str) -> str:
     observer = await asyncpg.connect(url)
     if change:
         await observer.execute(f"ALTER TABLE {schema}.jobs {change}")
+    await observer.execute(OLDER.format(schema=schema, finished=finished))
+    await observer.execute(f"VACUUM ANALYZE {schema}.jobs")
     run = Run(storage, observer, schema)
     before = await observer.fetchval("SELECT pg_current_wal_insert_lsn()::text")
     started = time.perf_counter()
@@ -149,11 +157,14 @@ async def measure(url: str, name: str, change: str) -> str:
 
 def main() -> None:
     """Measure the variants that are named, or all."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.postgres_bloat", description=__doc__)
+    parser.add_argument("variants", nargs="*", default=[*VARIANTS])
+    parser.add_argument("--finished", type=int, default=0, help="older finished jobs that are there")
+    asked = parser.parse_args()
     print("| parameters | s | table MB (max) | indexes MB (max) | WAL B/job | dead | vacuums | claim ms | at the end |")
     with running_server(settings={"autovacuum_naptime": "5s", "max_wal_size": "4GB"}) as server:
-        server.execute(f"GRANT pg_monitor TO {ROLE}")
-        for name in sys.argv[1:] or VARIANTS:
-            print(asyncio.run(measure(server.url, name, VARIANTS[name])), flush=True)
+        for name in asked.variants:
+            print(asyncio.run(measure(server.url, name, VARIANTS[name], asked.finished)), flush=True)
 
 
 if __name__ == "__main__":

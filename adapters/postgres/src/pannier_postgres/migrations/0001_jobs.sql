@@ -52,9 +52,9 @@ CREATE TABLE {schema}.jobs (
     autovacuum_vacuum_cost_delay = 0,
     autovacuum_analyze_scale_factor = 0.05,
     -- Giving the emptied end of the table back takes a lock that stops everybody; it is filled again soon.
-    vacuum_truncate = off,
-    -- Room for the next version beside the last one: progress needs no index entry then, and a claim writes one page.
-    fillfactor = 70
+    vacuum_truncate = off
+    -- No fillfactor: every change of status moves the job from one index to another, so few updates are saved an index
+    -- entry by room in the page. 70 made the table 40 % larger for 2 % less WAL.
 );
 
 CREATE UNIQUE INDEX jobs_key ON {schema}.jobs (queue_id, idempotency_key) WHERE idempotency_key IS NOT NULL;
