@@ -18,14 +18,21 @@ class StandIns:
     urls: dict[str, str] = field(factory=dict)
 
     def put_into(self, text: str, reader: str) -> str:
-        """Return *text* with each server on localhost led to one of ours, each database to one of *reader*'s."""
+        """
+        Return *text* with each server on localhost led to one of ours, each database to one of *reader*'s.
+
+        A URL that is PostgreSQL's driver's own, or SQLAlchemy's, names the same database without a schema.
+        """
 
         def place(named: re.Match[str]) -> str:
-            scheme, database = named.groups()
+            call, scheme, dialect, database = named.groups()
             own = f"{database}_{reader}"
-            return f"{self._url(scheme)}?schema={own}" if scheme == "postgresql" else f"{self._url(scheme)}/{own}"
+            if scheme == "mongodb":
+                return f"{call}{self._url(scheme)}/{own}"
+            url = self._url(scheme).replace(scheme, f"{scheme}{dialect}", 1)
+            return f"{call}{url}" if call or dialect else f"{url}?schema={own}"
 
-        return re.sub(r"(postgresql|mongodb)://localhost/(\w+)", place, text)
+        return re.sub(r'(asyncpg\.connect\("|)(postgresql|mongodb)(\+asyncpg|)://localhost/(\w+)', place, text)
 
     def _url(self, scheme: str) -> str:
         if scheme not in self.urls:
