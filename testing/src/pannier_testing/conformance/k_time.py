@@ -63,7 +63,7 @@ async def an_instant_is_the_same_in_any_zone(trial: Trial) -> None:
         trial.job(
             trial.queue(),
             execute_after=min(first, second, key=_instant),
-            expire_on=max(first, second, key=_instant) + SECOND,
+            expire_on=_later(max(first, second, key=_instant)),
             created_at=third,
         )
         for first, second, third in spelt
@@ -83,6 +83,11 @@ async def an_instant_is_the_same_in_any_zone(trial: Trial) -> None:
 
 def _spelt(at: datetime, zone: tzinfo, fold: int) -> datetime:
     return at.replace(tzinfo=zone, fold=fold)
+
+
+def _later(at: datetime) -> datetime:
+    """Return a later instant, spelt in the zone of *at*, whose own arithmetic knows no instants."""
+    return (_instant(at) + SECOND).astimezone(at.tzinfo)
 
 
 def _instant(at: datetime) -> datetime:
