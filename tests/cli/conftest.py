@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import logging
 import os
 import subprocess
 import sys
@@ -185,3 +186,12 @@ def start() -> Iterator[Callable[..., Running]]:
             return Running(process)
 
         yield start_there
+
+
+@pytest.fixture(autouse=True)
+def log_level() -> Iterator[None]:
+    """Leave the level of the log as it was: a command that runs in this process sets it for the process."""
+    logger = logging.getLogger("pannier")
+    before = logger.level
+    yield
+    logger.setLevel(before)
