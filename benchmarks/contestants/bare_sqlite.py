@@ -59,10 +59,13 @@ class Writer:
 
     def _serve(self) -> None:
         connection = connect(self._task)
-        while first := self._waiting.get():
-            group = [first]
-            while self._waiting.qsize() and (another := self._waiting.get()):
-                group.append(another)
+        is_open = True
+        while is_open:
+            taken = [self._waiting.get()]
+            while self._waiting.qsize():
+                taken.append(self._waiting.get())
+            is_open = None not in taken
+            group = [asked for asked in taken if asked is not None]
             connection.execute("BEGIN IMMEDIATE")
             answers = [(future, work(connection)) for work, future in group]
             connection.execute("COMMIT")
@@ -72,7 +75,8 @@ class Writer:
 
 def _answer(answers: Iterable[tuple["asyncio.Future[object]", object]]) -> None:
     for future, answer in answers:
-        future.set_result(answer)
+        if not future.cancelled():
+            future.set_result(answer)
 
 
 def connect(task: Task) -> sqlite3.Connection:
