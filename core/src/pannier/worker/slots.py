@@ -12,6 +12,7 @@ from pannier.records import JobRecord, Release
 from pannier.worker.attempts import Attempt, Attempts, Phase
 from pannier.worker.execution import Execution
 from pannier.worker.failures import died_too_often
+from pannier.worker.keeper import LOOKS, MARGIN
 from pannier.worker.lanes import Lane
 from pannier.worker.settler import Settler
 from pannier.worker.solitude import LAST_CHANCE, Solitude
@@ -42,6 +43,7 @@ class Slots:
         self._settler = settler
         self._waker = waker
         self._lease_for = lease_for
+        self._least_left = lease_for / MARGIN + lease_for / LOOKS  # with less it would be stopped at the next look
         self._max_running = max_running
         self._execution: Execution
         self._solitude = Solitude()
@@ -109,9 +111,13 @@ class Slots:
             still_running.successor = attempt
 
     def _place(self, attempt: Attempt, now: datetime) -> None:
-        """Decide where a claimed job goes; `_fill` starts what waits."""
+        """
+        Decide where a claimed job goes; `_fill` starts what waits.
+
+        A claim that was answered so late that its leases are about to end, or others may run the jobs, is given back.
+        """
         lapses = attempt.job.lapses
-        if self._is_closed or attempt.ends_at <= now:  # the answer came so late that others may run it already
+        if self._is_closed or attempt.ends_at <= now + self._least_left:
             self._release(attempt)
         elif not lapses and not self._solitude.is_wanted:
             attempt.lane.ahead.append(attempt)
