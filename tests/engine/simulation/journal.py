@@ -64,6 +64,7 @@ class Run:
     queue: str
     started: float
     is_alone: bool
+    is_stubborn: bool
     told: StopReason | None = None
     told_at: float = 0.0
     ended: float | None = None
@@ -124,7 +125,7 @@ class Journal:
 
     # -- what happens --------------------------------------------------------------------------------------------------
 
-    def begin(self, place: Place, queue: str, tracking_id: UUID) -> Run:
+    def begin(self, place: Place, queue: str, tracking_id: UUID, *, is_stubborn: bool) -> Run:
         """A handler was called."""
         grant = self.ledger.latest_of(tracking_id, place.name)
         if grant is None:
@@ -137,6 +138,7 @@ class Journal:
             queue=queue,
             started=self.universe.now,
             is_alone=grant.lapses == 2,
+            is_stubborn=is_stubborn,
         )
         self.note(f"{place.name} runs {self.ledger.name(tracking_id)} fence {grant.lease.fence} as #{run.number}")
         self._check_overlap(run)
@@ -164,7 +166,8 @@ class Journal:
                 if self.universe.now < run.started + run.place.limits[run.queue] - PROMPT:
                     self.violated("E3", f"#{run.number} was stopped before its time limit")
             case StopReason.LEASE_ENDING:
-                pass
+                if not (run.was_frozen or run.was_blocked or self.ledger.is_troubled(run.grant)):
+                    self.violated("E6", f"#{run.number} was stopped although its lease could be renewed")
 
     def ended(self, run: Run, end: End, result: object = None) -> None:
         """A handler has returned, or raised."""
@@ -193,7 +196,7 @@ class Journal:
         for other in self.runs_of(run.grant.lease.tracking_id):
             if other.place is run.place:
                 self.violated("E13", f"#{run.number} starts while #{other.number} runs the same job in its process")
-            elif not other.was_frozen:
+            elif not (other.was_frozen or other.grant.is_void):  # one that was cancelled may be requeued
                 self.violated(
                     "I4", f"#{run.number} starts while #{other.number} runs the same job in {other.place.name}"
                 )
@@ -227,7 +230,7 @@ class Journal:
 
     def _check_lease_outlived(self, run: Run) -> None:
         assert run.ended is not None
-        if not self.ledger.stands(run.grant) or run.was_frozen:
+        if run.was_frozen or self.ledger.is_done_with(run.grant):
             return
         if run.ended > run.grant.ends + CLOCK_ERROR:
             self.violated("E6", f"#{run.number} outlived its lease by {run.ended - run.grant.ends:.2f} s")

@@ -20,8 +20,11 @@ from pannier.records import (
     Settlement,
     Succeeded,
 )
-from tests.engine.simulation.journal import End, Journal, Place, Run
+from tests.engine.simulation.journal import PROMPT, End, Journal, Place, Run
 from tests.engine.simulation.universe import EPOCH, State, Universe
+
+LATE = 5.0
+"""A lease that has less than this left when it is given was asked for long ago."""
 
 LONGER = 1.0
 """By how much a lease may be longer than was asked for (E15)."""
@@ -98,6 +101,17 @@ class Ledger:
         known = self.jobs[grant.lease.tracking_id]
         may_have_expired = known.expires is not None and max(known.expires, grant.ends) <= self._universe.now
         return known.latest is grant and grant.outcome is None and not grant.is_void and not may_have_expired
+
+    def is_done_with(self, grant: Grant) -> bool:
+        """Whether nobody runs the job again because this lease has ended."""
+        known = self.jobs[grant.lease.tracking_id]
+        may_have_expired = known.expires is not None and known.expires <= self._universe.now
+        return grant.outcome is not None or grant.is_void or may_have_expired
+
+    def is_troubled(self, grant: Grant) -> bool:
+        """Whether a renewal has failed since this lease was given, or it was given late."""
+        is_late = grant.known_at is None or grant.known_at - grant.at > PROMPT or grant.ends - grant.at < LATE
+        return is_late or self.troubled_at.get(grant.worker, -1.0) >= grant.at
 
     def due_at(self, tracking_id: UUID) -> float:
         """Return from when on a job may start."""
@@ -216,7 +230,7 @@ class Ledger:
             or place.state is not State.ALIVE
             or place.thawed_at >= since
             or place.is_stopping
-            or self.troubled_at.get(grant.worker, -1.0) >= since
+            or self.is_troubled(grant)
         )
         if not is_excused:
             self._journal.violated(

@@ -118,6 +118,8 @@ class Process:
     def overrun(self) -> None:
         """End it because a handler outlives its lease, as `pannier worker` does."""
         self._journal.note(f"{self.name} ends itself")
+        if not any(run.is_stubborn or run.was_frozen or run.was_blocked for run in self._journal.runs_in(self)):
+            self._journal.violated("E6", f"{self.name} ended itself although its handlers could have been stopped")
         self._journal.ledger.counts["ended themselves"] += 1
         self.kill()
 

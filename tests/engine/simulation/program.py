@@ -128,7 +128,7 @@ class Actor:
             return "at once"
         if self._place.state is State.DEAD:  # while it was blocked; what comes after that happens nowhere
             raise Killed
-        run = self._journal.begin(self._place, queue, job.tracking_id)
+        run = self._journal.begin(self._place, queue, job.tracking_id, is_stubborn=bool(script.deaf or script.blocks))
         try:
             await self._wait(run, script, job)
             if script.blocks:
@@ -156,7 +156,7 @@ class Actor:
             return "at once"
         if self._place.state is State.DEAD:  # while it was blocked; what comes after that happens nowhere
             raise Killed
-        run = self._journal.begin(self._place, queue, job.tracking_id)
+        run = self._journal.begin(self._place, queue, job.tracking_id, is_stubborn=bool(script.deaf or script.blocks))
         end = self._universe.now + script.seconds + script.blocks
         while self._universe.now < end and (script.deaf or not job.stop.is_set):
             self._universe.block(GLANCE_SECONDS)

@@ -44,6 +44,8 @@ UNREADABLE: Final = "unreadable"
 
 QUICK_SECONDS: Final = 0.002
 SLOW_SECONDS: Final = 4.0
+SLOW_CLAIM_SECONDS: Final = 8.0
+"""Longer than a lease: as if the process had been frozen meanwhile."""
 
 
 class SimulatedStorage:
@@ -188,6 +190,8 @@ class SimulatedStorage:
 
     async def _call(self, verb: str, act: Callable[[], Awaitable[T]]) -> T:
         fate = self._weather.fate(verb, self._name)
+        if verb == "renew_leases" and fate is not Fate.FINE:
+            self._ledger.troubled_at[self._name] = self._universe.now
         if fate is Fate.REFUSED:
             await self._wait(QUICK_SECONDS)
             raise StorageUnavailableError(f"{verb}: the storage refuses")
@@ -199,7 +203,8 @@ class SimulatedStorage:
         if fate is Fate.UNDONE:
             await asyncio.sleep(TIMEOUT_SECONDS)
             raise StorageUnavailableError(f"{verb}: nothing was said, nothing done")
-        await self._wait(SLOW_SECONDS if fate is Fate.SLOW else QUICK_SECONDS)
+        slow = SLOW_CLAIM_SECONDS if verb == "claim_jobs" else SLOW_SECONDS
+        await self._wait(slow if fate is Fate.SLOW else QUICK_SECONDS)
         answer = await act()
         if fate is Fate.UNSAID:
             await asyncio.sleep(TIMEOUT_SECONDS)

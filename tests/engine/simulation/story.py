@@ -11,10 +11,10 @@ from attrs import evolve
 from pannier import Command
 from pannier.records import JobRecord, Payload
 from tests.engine.simulation.epilogue import Epilogue
-from tests.engine.simulation.program import COMMANDS, Errand, Fashion, Script
+from tests.engine.simulation.program import COMMANDS, Chore, Errand, Fashion, Script
 from tests.engine.simulation.storage import UNREADABLE
 from tests.engine.simulation.universe import State
-from tests.engine.simulation.weather import CALM, GUSTY
+from tests.engine.simulation.weather import CALM, GUSTY, OUTAGES
 from tests.engine.simulation.world import LEASE_SECONDS, World
 
 T = TypeVar("T")
@@ -85,6 +85,8 @@ class Story:
             (self._queue_some, 6),
             (self._cancel_running, 4),
             (self._cancel_any, 1),
+            (self._requeue, 2),
+            (self._strand, 1),
             (self._gust, 3),
             (self._cut_off, 2),
             (self._kill, 2),
@@ -132,6 +134,37 @@ class Story:
         if self.acknowledged:
             self._begin(self._cancel(self._random.choice(list(self.acknowledged))))
 
+    async def _requeue(self) -> None:
+        """Cancel what runs, and have it done all over again, perhaps while the old handler still goes on."""
+        await self._begin_job(Script(seconds=2.0, deaf=2.0))
+        running = list(self._world.journal.running.values())
+        if running:
+            tracking_id = self._random.choice(running).grant.lease.tracking_id
+            self._begin(self._cancel_and_requeue(tracking_id))
+
+    async def _cancel_and_requeue(self, tracking_id: UUID) -> None:
+        await self._cancel(tracking_id)
+        await asyncio.sleep(self._random.random())
+        inspector = self._world.client.jobs.session.inspector
+        assert inspector is not None
+        now = self._world.universe.instant
+        await self._patiently(lambda: inspector.requeue_job(tracking_id, now=now, expire_on=None))
+
+    async def _strand(self) -> None:
+        """Cut off a worker that runs a handler which won't stop."""
+        await self._begin_job(Script(seconds=0.5, deaf=3 * LEASE_SECONDS))
+        stubborn = [run for run in self._world.journal.running.values() if run.is_stubborn]
+        if stubborn:
+            self._cut_off_names([self._random.choice(stubborn).place.name])
+
+    async def _begin_job(self, script: Script) -> None:
+        """Queue a job that does as *script* says, and give it the time to start."""
+        job = self._world.client.jobs.create_job(self._random.choice((Errand, Chore))(script), expire_on=None)
+        job = evolve(job, execute_after=self._world.universe.instant, dequeue_after=self._world.universe.instant)
+        self.scripts[job.tracking_id] = script
+        self._begin(self._store([job]))
+        await asyncio.sleep(0.3)
+
     async def _gust(self) -> None:
         weather = self._world.weather
         weather.odds, weather.verbs = GUSTY, self._random.choice(VERBS)
@@ -145,6 +178,10 @@ class Story:
     async def _cut_off(self) -> None:
         names = [process.name for process in (*self._world.workers, self._world.client)]
         cut = self._random.choice([names[:1], names[1:2], names[:-1], names])
+        self._cut_off_names(cut)
+
+    def _cut_off_names(self, cut: list[str]) -> None:
+        self._world.weather.outage = self._random.choice(OUTAGES)
         self._world.weather.cut_off.update(cut)
         self._later(
             self._random.uniform(0.5, 2 * LEASE_SECONDS),
@@ -210,7 +247,7 @@ class Story:
         script = Script(
             seconds=random.choice((0.01, 0.05, 0.4, 1.0, 3.0)),
             reports=random.choice((0, 0, 0, 2)),
-            failures=random.choice((0, 0, 0, 0, 1, 2)),
+            failures=random.choice((0, 0, 0, 1, 2)),
         )
         if kind.__qualname__ == "Note":
             script = evolve(script, seconds=0.005)

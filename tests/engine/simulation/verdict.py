@@ -11,7 +11,7 @@ from tests.engine.simulation.program import LAYERS, LIMITS, Fashion, Script
 from tests.engine.simulation.story import Story
 from tests.engine.simulation.world import World
 
-MOST_CALLS: Final = 40
+MOST_CALLS: Final = 150
 """How often a process that gets no answer may ask in a second, all of its parts together."""
 
 

@@ -43,7 +43,7 @@ GUSTY: Final[Mapping[Fate, float]] = {
     Fate.BROKEN: 0.04,
     Fate.STRANGE: 0.01,
 }
-OUTAGE: Final = (Fate.REFUSED, Fate.UNDONE, Fate.BUSY)
+OUTAGES: Final = ((Fate.REFUSED,), (Fate.REFUSED, Fate.UNDONE, Fate.BUSY))
 
 
 class Weather:
@@ -54,6 +54,7 @@ class Weather:
         odds: How likely each fate is; what is left is fine.
         verbs: The verbs that the odds hold for; None: all.
         cut_off: The instances that get no answer, by the name of their process.
+        outage: What becomes of their calls.
         fired: How often each fate but the fine ones was met.
     """
 
@@ -62,6 +63,7 @@ class Weather:
         self.odds: Mapping[Fate, float] = CALM
         self.verbs: frozenset[str] | None = None
         self.cut_off: set[str] = set()
+        self.outage: tuple[Fate, ...] = OUTAGES[0]
         self.fired: Counter[Fate] = Counter()
         self._calls: Counter[tuple[str, int]] = Counter()
 
@@ -80,7 +82,7 @@ class Weather:
         random = self._universe.random
         if name in self.cut_off:
             self._calls[name, int(self._universe.now)] += 1
-            fate = random.choice(OUTAGE)
+            fate = random.choice(self.outage)
         elif self.odds and (self.verbs is None or verb in self.verbs):
             fate = self._drawn(random.random())
         else:

@@ -32,7 +32,8 @@ OPTIONS: Final = WorkerOptions(
     keep={},
 )
 
-SHARED: Final = Capabilities(durable=True, shared=True, atomic_batches=True)
+PUSHING: Final = Capabilities(durable=True, shared=True, atomic_batches=True)
+MUTE: Final = Capabilities(durable=True, shared=True, atomic_batches=True, withheld=frozenset({"notify"}))
 ALL_QUEUES: Final = frozenset(program.SLOTS)
 FEW_QUEUES: Final = frozenset({"Errand", "Note", "Chore"})
 
@@ -48,6 +49,7 @@ class World:
         weather: What goes wrong.
         workers: The processes that work now, one a seat.
         client: The process that queues, cancels and follows.
+        pushes: Whether the storage pushes.
         truth: A way to the storage on which nothing goes wrong.
         past: The workers that were.
         is_closing: Whether nobody is restarted any more.
@@ -61,6 +63,7 @@ class World:
         self.weather = Weather(self.universe)
         [self._adapter] = MemoryPlugin().pannier_storage_adapters()
         self.truth = self._make_memory()
+        self.pushes = self.universe.random.random() < 0.7
         self._count = 0
         self.client = self._make_process("client", OPTIONS)
         self.workers = [self._new_worker(seat) for seat in range(WORKERS)]
@@ -129,7 +132,7 @@ class World:
                 weather=self.weather,
                 ledger=self.ledger,
                 name=name,
-                capabilities=SHARED,
+                capabilities=PUSHING if self.pushes else MUTE,
             )
 
         process = Process(
