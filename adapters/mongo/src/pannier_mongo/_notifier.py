@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 import pymongo
-from pymongo.asynchronous.change_stream import AsyncCollectionChangeStream
+from pymongo.asynchronous.command_cursor import AsyncCommandCursor
 from pymongo.errors import PyMongoError
 
 from pannier.records import JobStatus, Notice, NoticeKind
@@ -32,7 +32,7 @@ FIRST_PAUSE_SECONDS: Final = 0.1
 AWAIT_SECONDS: Final = 1.0
 """How long the server waits for a change before it says that there is none. A peer that vanished says nothing."""
 
-Stream: TypeAlias = AsyncCollectionChangeStream[JobDocument]
+Stream: TypeAlias = AsyncCommandCursor[JobDocument]
 
 _KINDS: Final[Mapping[JobStatus, NoticeKind]] = {
     JobStatus.PENDING: NoticeKind.QUEUED,
@@ -117,10 +117,11 @@ class Notifier:
 
     async def _watch(self, queue_ids: frozenset[str]) -> Stream:
         with pymongo.timeout(self._seconds):
-            return await self._store.jobs.watch(
-                _queries.changes(queue_ids),
-                full_document="updateLookup",
-                max_await_time_ms=int(AWAIT_SECONDS * 1000),
+            # Not by watch(), which begins anew by itself and tells nobody: after a reconnect the listener is to look
+            # for itself, since an event may be too old to resume from.
+            return await self._store.jobs.aggregate(
+                [{"$changeStream": {"fullDocument": "updateLookup"}}, *_queries.changes(queue_ids)],
+                maxAwaitTimeMS=int(AWAIT_SECONDS * 1000),
             )
 
     async def _run(self, stream: Stream, subscription: Subscription) -> None:
