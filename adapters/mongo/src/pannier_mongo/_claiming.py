@@ -160,7 +160,9 @@ class _Claiming:
             await self.store.jobs.bulk_write(writes, ordered=False, session=session)
             return await self._read_taken(ids, session)
 
-        parts, _ = await self.store.without_waiting([document["_id"] for document in chosen], take)
+        parts, _ = await self.store.without_waiting(
+            [document["_id"] for document in chosen], lambda tracking_id: tracking_id, take
+        )
         for part in parts:
             self.taken += part
 

@@ -6,17 +6,18 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final, TypeAlias, TypeVar, cast
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from attrs import frozen
-from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
+from pymongo import AsyncMongoClient, ReadPreference, UpdateOne, WriteConcern
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.uri_parser import split_options
 
-from pannier_mongo._documents import CODEC, JobDocument, QueueDocument
+from pannier_mongo._documents import CODEC, JobDocument, QueueDocument, SettlingDocument
 from pannier_mongo.settings import Settings
 
 T = TypeVar("T")
@@ -29,6 +30,7 @@ Work: TypeAlias = Callable[[Session | None], Coroutine[object, object, T]]
 
 JOBS: Final = "pannier_jobs"
 QUEUES: Final = "pannier_queues"
+SETTLING: Final = "pannier_settling"
 SCHEMA: Final = "pannier_schema"
 
 ACKNOWLEDGED: Final = WriteConcern(w="majority", j=True)
@@ -56,6 +58,7 @@ class Store:
         jobs: The jobs.
         latest: The same, read as they are now: what is found may yet be taken back by a failover.
         queues: Each queue with the priorities in use.
+        settling: Jobs that callers were settling in their own transactions lately.
         has_transactions: Whether the server is no standalone one.
     """
 
@@ -63,6 +66,7 @@ class Store:
     jobs: AsyncCollection[JobDocument]
     latest: AsyncCollection[JobDocument]
     queues: AsyncCollection[QueueDocument]
+    settling: AsyncCollection[SettlingDocument]
     has_transactions: bool
 
     async def atomically(self, work: Work[T]) -> T:
@@ -79,36 +83,51 @@ class Store:
             )
 
     async def without_waiting(
-        self, items: Sequence[Item], work: Callable[[Sequence[Item], Session | None], Coroutine[object, object, T]]
+        self,
+        items: Sequence[Item],
+        id_of: Callable[[Item], UUID],
+        work: Callable[[Sequence[Item], Session | None], Coroutine[object, object, T]],
     ) -> tuple[list[T], list[Item]]:
         """
-        Run *work* on *items* in transactions that never wait for another one.
+        Run *work* on *items*, each of which is about a running job, without waiting for settlements that are open.
 
-        A write to a document that another transaction holds fails at once. Then each half is tried alone, down to the
-        documents that are held; those are passed over.
+        A write waits for the transaction that holds its document, unless it stands in a transaction of its own: that
+        one fails at once. But a transaction of a process that was killed holds its documents for a minute. So only a
+        job that a caller is settling in his own transaction, as `announce_settling` has said, is tried in one, for
+        itself.
 
         Returns:
             The answers of *work*, and the items passed over.
         """
-        answers: list[T] = []
+        open_ids = await self._being_settled([id_of(item) for item in items])
+        free = [item for item in items if id_of(item) not in open_ids]
+        answers = [await work(free, None)] if free else []
         held: list[Item] = []
-        parts = [items] if items else []
-        while parts:
-            part = parts.pop()
-            try:
-                answers.append(await self._attempt(partial(work, part)))
-            except PyMongoError as error:
-                if not error.has_error_label(TRANSIENT) or is_lost(error):
-                    raise
-                if len(part) == 1:
-                    held.append(part[0])
-                else:
-                    parts += [part[: len(part) // 2], part[len(part) // 2 :]]
+        for item in items:
+            if id_of(item) in open_ids:
+                try:
+                    answers.append(await self._attempt(partial(work, [item])))
+                except PyMongoError as error:
+                    if not is_conflict(error):
+                        raise
+                    held.append(item)
         return answers, held
 
+    async def announce_settling(self, tracking_ids: Sequence[UUID]) -> None:
+        """Say that these jobs are about to be settled in a caller's transaction. The server forgets it by and by."""
+        said = {"$currentDate": {"at": True}}
+        if tracking_ids:
+            await self.settling.bulk_write(
+                [UpdateOne({"_id": tracking_id}, said, upsert=True) for tracking_id in tracking_ids], ordered=False
+            )
+
+    async def _being_settled(self, tracking_ids: Sequence[UUID]) -> set[UUID]:
+        if not self.has_transactions or not tracking_ids:
+            return set()
+        found = self.settling.find({"_id": {"$in": list(tracking_ids)}}, {"_id": 1})
+        return {document["_id"] async for document in found}
+
     async def _attempt(self, work: Work[T]) -> T:
-        if not self.has_transactions:
-            return await work(None)
         async with (
             self.client.start_session() as session,
             await session.start_transaction(_SNAPSHOT, ACKNOWLEDGED, ReadPreference.PRIMARY),
@@ -116,9 +135,9 @@ class Store:
             return await work(session)
 
 
-def is_lost(error: PyMongoError) -> bool:
-    """Whether *error*, a transient one, says that the server is gone, and not that somebody else was quicker."""
-    return not hasattr(error, "code")
+def is_conflict(error: PyMongoError) -> bool:
+    """Whether *error* says that another transaction was quicker, and not that the server is gone."""
+    return error.has_error_label(TRANSIENT) and isinstance(error, OperationFailure)
 
 
 def connect(settings: Settings) -> Client:
@@ -160,6 +179,7 @@ def store_of(client: Client, settings: Settings, *, has_transactions: bool) -> S
         jobs,
         jobs.with_options(read_concern=LATEST),
         cast("AsyncCollection[QueueDocument]", database[QUEUES]),
+        cast("AsyncCollection[SettlingDocument]", database[SETTLING]),
         has_transactions,
     )
 

@@ -42,14 +42,22 @@ class StoredEntry(TypedDict):
     value: str
 
 
+class StoredMark(TypedDict):
+    """Which settlement gave a job back."""
+
+    mark: ObjectId
+    fence: int
+
+
 class JobDocument(TypedDict):
     """
-    A job as it is stored: the fields of `JobRecord`, absent where they hold nothing, and three more.
+    A job as it is stored: the fields of `JobRecord`, absent where they hold nothing, and four more.
 
     Attributes:
         line: Where an unfinished job stands: its priority, or `LEASED` while it runs. Absent from a complete one.
         stale_since: From when on a purge looks at it: `expire_on` while it is unfinished, then `finished_at`.
         claim: The mark of the claim that took it last.
+        settled: The mark of the settlement that gave it back last, and under which fence.
     """
 
     _id: UUID
@@ -74,6 +82,7 @@ class JobDocument(TypedDict):
     line: NotRequired[int]
     stale_since: NotRequired[datetime]
     claim: NotRequired[ObjectId]
+    settled: NotRequired[StoredMark]
 
 
 class QueueDocument(TypedDict):
@@ -81,6 +90,13 @@ class QueueDocument(TypedDict):
 
     _id: str
     priorities: list[int]
+
+
+class SettlingDocument(TypedDict):
+    """A job that a caller was about to settle in a transaction of his own, and when."""
+
+    _id: UUID
+    at: datetime
 
 
 LEASED: Final = 101

@@ -82,7 +82,7 @@ async def expire_running(store: Store, ids: Sequence[UUID], now: datetime) -> in
 
     marked = 0
     for start in range(0, len(ids), CHUNK):
-        parts, _ = await store.without_waiting(ids[start : start + CHUNK], mark)
+        parts, _ = await store.without_waiting(ids[start : start + CHUNK], lambda tracking_id: tracking_id, mark)
         marked += sum(parts)
     return marked
 

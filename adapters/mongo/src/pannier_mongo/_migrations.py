@@ -9,9 +9,9 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError
 
 from pannier.errors import ConfigurationError, SchemaTooNewError, StorageRefusedError
-from pannier_mongo._connection import JOBS, QUEUES, SCHEMA, Client, connect, database_of
+from pannier_mongo._connection import JOBS, QUEUES, SCHEMA, SETTLING, Client, connect, database_of
 from pannier_mongo._errors import translated
-from pannier_mongo._queries import INDEXES
+from pannier_mongo._queries import INDEXES, SETTLING_INDEX
 from pannier_mongo.settings import Settings
 
 VERSION: Final = 1
@@ -53,6 +53,7 @@ async def prepare(client: Client, settings: Settings) -> Server:
     version = await _version(database)
     if version is None or version < VERSION:
         await database[JOBS].create_indexes(list(INDEXES))
+        await database[SETTLING].create_indexes([SETTLING_INDEX])
         # Last, so that a store that has a version has all of it.
         await database[SCHEMA].update_one(
             {"_id": _MARKER}, {"$max": {"version": VERSION, "compatible_with": VERSION}}, upsert=True
@@ -66,7 +67,7 @@ async def destroy(settings: Settings) -> None:
     try:
         with pymongo.timeout(settings.timeout.total_seconds()):
             database = database_of(client, settings)
-            for name in (SCHEMA, JOBS, QUEUES):  # the version first: a store without one is made anew
+            for name in (SCHEMA, JOBS, QUEUES, SETTLING):  # the version first: a store without one is made anew
                 await database.drop_collection(name)
     except PyMongoError as error:
         raise translated(error, settings.shown) from error

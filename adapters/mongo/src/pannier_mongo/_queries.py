@@ -40,10 +40,13 @@ INDEXES: Final = (
 )
 """Every index; partial by comparisons rather than by $exists, which a comparison in a filter is known to imply."""
 
+SETTLING_INDEX: Final = IndexModel([("at", 1)], name="pannier_forgotten", expireAfterSeconds=600)
+"""Lets the server forget what no open transaction can be about any more: it ends them after a minute by default."""
+
 IN_LINE: Final = [("dequeue_after", 1), ("_id", 1)]
 """The order within a line."""
 
-STATE: Final = ("fence", "status", "expire_on")
+STATE: Final = ("fence", "status", "expire_on", "settled")
 """What tells whether a settlement's effect stands."""
 
 _UNFINISHED: Final = {"$in": [JobStatus.PENDING.value, JobStatus.RUNNING.value]}
@@ -240,7 +243,7 @@ def ended(status: JobStatus, now: datetime) -> Update:
     return {"$set": _ended(status, now), "$unset": {"line": ""}}
 
 
-def retried(error: StoredError, at: datetime) -> Pipeline:
+def retried(error: StoredError, at: datetime, mark: ObjectId) -> Pipeline:
     """Let a job wait until *at*. Its lapses are taken off its attempts."""
     errors = {"$concatArrays": [{"$ifNull": ["$errors", []]}, [{"$literal": error}]]}
     return [
@@ -251,6 +254,7 @@ def retried(error: StoredError, at: datetime) -> Pipeline:
                 "dequeue_after": at,
                 "attempt": {"$subtract": ["$attempt", "$lapses"]},
                 "lapses": 0,
+                "settled": {"mark": mark, "fence": "$fence"},
                 "errors": {"$slice": [errors, -KEPT_ERRORS]},
             }
         },
@@ -258,7 +262,7 @@ def retried(error: StoredError, at: datetime) -> Pipeline:
     ]
 
 
-def released() -> Pipeline:
+def released(mark: ObjectId) -> Pipeline:
     """Give attempts back; the jobs keep their places."""
     return [
         {
@@ -267,6 +271,7 @@ def released() -> Pipeline:
                 "line": "$priority",
                 "dequeue_after": "$execute_after",
                 "attempt": {"$subtract": ["$attempt", 1]},
+                "settled": {"mark": mark, "fence": "$fence"},
             }
         },
         {"$unset": ["worker_id"]},

@@ -1,6 +1,5 @@
 """Settling, renewing and reporting: every write that needs a lease."""
 
-import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
@@ -8,6 +7,7 @@ from operator import attrgetter
 from typing import Final, TypeAlias, assert_never
 
 from attrs import define, field
+from bson import ObjectId
 from pymongo import UpdateMany, UpdateOne
 
 from pannier.instants import round_up
@@ -20,10 +20,7 @@ FENCES: Final = range(1, 2**63)
 """The fences that BSON can hold; a lease with another never was."""
 
 CHUNK: Final = 500
-"""Leases in one transaction of a renewal."""
-
-PAUSES_SECONDS: Final = (0, 0.01, 0.04, 0.16)
-"""How long to wait before each attempt to renew a lease whose job another transaction holds."""
+"""Leases in one command of a renewal."""
 
 Write: TypeAlias = UpdateOne | UpdateMany
 
@@ -39,6 +36,7 @@ class Batch:
         writes: What is to be written for single jobs, in this order.
         succeeded: Leases of jobs that succeeded without a result: they are all written alike.
         released: Leases that are given back.
+        mark: Tells the jobs that this batch gave back from others: they may have been claimed again by now.
     """
 
     given: dict[Lease, Settlement] = field(factory=dict[Lease, Settlement])
@@ -46,6 +44,7 @@ class Batch:
     writes: list[Write] = field(factory=list[Write])
     succeeded: list[Lease] = field(factory=list[Lease])
     released: list[Lease] = field(factory=list[Lease])
+    mark: ObjectId = field(factory=ObjectId)
 
     def add(self, settlement: Settlement, now: datetime) -> None:
         """
@@ -71,7 +70,7 @@ class Batch:
                 until, stored = round_up(at, RESOLUTION), from_error(error)
                 # In this order: a job that is retried too late has failed by the second, which finds no lease.
                 self.writes.append(UpdateOne(_queries.holding_until(lease, until), _queries.failed(stored, now)))
-                self.writes.append(UpdateOne(_queries.holding([lease]), _queries.retried(stored, until)))
+                self.writes.append(UpdateOne(_queries.holding([lease]), _queries.retried(stored, until, self.mark)))
             case Failed(error=error):
                 self.writes.append(UpdateOne(_queries.holding([lease]), _queries.failed(from_error(error), now)))
             case Release():
@@ -82,7 +81,7 @@ class Batch:
     def all_writes(self, now: datetime) -> list[Write]:
         """Return what is to be written, those that are written alike together."""
         succeeded = _by_fence(self.succeeded, _queries.succeeded(None, now))
-        return [*self.writes, *succeeded, *_by_fence(self.released, _queries.released())]
+        return [*self.writes, *succeeded, *_by_fence(self.released, _queries.released(self.mark))]
 
     async def apply(self, store: Store, session: Session | None, now: datetime) -> set[Lease]:
         """Write it; return the refused leases."""
@@ -92,12 +91,11 @@ class Batch:
         done = await store.jobs.bulk_write(writes, session=session)
         if done.matched_count == len(self.given):
             return set(self.refused)
-        # In a transaction nobody can have changed what was written. Without one a job that was retried or released may
-        # have been claimed by now, and its settlement is called refused though it was applied: the caller lets go of
-        # the job either way.
         states = await _states(store, self.given, session)
         return self.refused | {
-            lease for lease, settlement in self.given.items() if not _stands(settlement, states.get(lease.tracking_id))
+            lease
+            for lease, settlement in self.given.items()
+            if not _stands(settlement, states.get(lease.tracking_id), self.mark)
         }
 
 
@@ -117,15 +115,16 @@ def batches_of(settlements: Iterable[Settlement], now: datetime) -> list[Batch]:
     return batches
 
 
-async def settle(store: Store, batches: Sequence[Batch], now: datetime) -> frozenset[Lease]:
-    """Apply *batches*, all or nothing where the server has transactions; return the refused leases."""
-    if sum(len(batch.given) for batch in batches) <= 1:
-        return await settle_in(store, batches, now, None)
-    return await store.atomically(lambda session: settle_in(store, batches, now, session))
+async def settle(
+    store: Store, batches: Sequence[Batch], now: datetime, session: Session | None = None
+) -> frozenset[Lease]:
+    """
+    Apply *batches*, in the transaction of *session* if there is one; return the refused leases.
 
-
-async def settle_in(store: Store, batches: Sequence[Batch], now: datetime, session: Session | None) -> frozenset[Lease]:
-    """Apply *batches* in the transaction of *session*; return the refused leases."""
+    Without one each batch is one command, which the server finishes whatever becomes of its client; each settlement is
+    atomic. Differs from the SQL storages, which settle in a transaction: that of a process that was killed would hold
+    its jobs for a minute here.
+    """
     refused = [await batch.apply(store, session, now) for batch in batches]
     return frozenset().union(*refused)
 
@@ -134,8 +133,7 @@ async def renew(store: Store, leases: Collection[Lease], end: datetime) -> froze
     """
     Move the ends of *leases*; return those that no longer stand.
 
-    Whose job another transaction holds is neither renewed nor lost: somebody is settling it there (R39). But a claim, a
-    purge or another renewal lets go in a moment, and then it is known what has become of the lease.
+    Whose job an open transaction holds is neither renewed nor lost: somebody is settling it there (R39).
     """
     lost = {lease for lease in leases if lease.fence not in FENCES}
     update = _queries.renewed(end)
@@ -147,17 +145,11 @@ async def renew(store: Store, leases: Collection[Lease], end: datetime) -> froze
         states = await _states(store, part, session)
         return {lease for lease in part if not _holds(lease, states.get(lease.tracking_id))}
 
-    left = sorted(set(leases) - lost, key=attrgetter("tracking_id"))
-    for pause in PAUSES_SECONDS:
-        await asyncio.sleep(pause)
-        held: list[Lease] = []
-        for start in range(0, len(left), CHUNK):
-            parts, passed_over = await store.without_waiting(left[start : start + CHUNK], renew_part)
-            lost = lost.union(*parts)
-            held += passed_over
-        if not held:
-            break
-        left = held
+    standing = sorted(set(leases) - lost, key=attrgetter("tracking_id"))
+    for start in range(0, len(standing), CHUNK):
+        portion = standing[start : start + CHUNK]
+        parts, _ = await store.without_waiting(portion, attrgetter("tracking_id"), renew_part)
+        lost = lost.union(*parts)
     return frozenset(lost)
 
 
@@ -196,10 +188,12 @@ def _holds(lease: Lease, state: JobDocument | None) -> bool:
     return state is not None and state["fence"] == lease.fence and state["status"] == JobStatus.RUNNING
 
 
-def _stands(settlement: Settlement, state: JobDocument | None) -> bool:
-    """Whether the effect of *settlement* stands: same fence, and the status that it leads to (R50)."""
-    if state is None or state["fence"] != settlement.lease.fence:
+def _stands(settlement: Settlement, state: JobDocument | None, mark: ObjectId) -> bool:
+    """Whether the effect of *settlement* stood: it was just applied, or same fence and the status it leads to (R50)."""
+    if state is None:
         return False
+    if state["fence"] != settlement.lease.fence:
+        return state.get("settled") == {"mark": mark, "fence": settlement.lease.fence}
     match settlement.outcome:
         case Succeeded():
             status = JobStatus.SUCCEEDED

@@ -236,7 +236,8 @@ class MongoStorage:
         opened = self._checked
         store = _transactions.store_in(transaction, opened.store, self._settings)
         with self._in_time():
-            refused = await _settling.settle_in(store, batches, at, transaction)
+            await opened.store.announce_settling([lease.tracking_id for batch in batches for lease in batch.given])
+            refused = await _settling.settle(store, batches, at, transaction)
         if refused:
             raise LeaseLostError(tuple(sorted(lease.tracking_id for lease in refused)))
 
