@@ -37,6 +37,7 @@ nox.options.sessions = [
     "lint",
     "types",
     f"tests-{HERE}",
+    "saboteurs",
     "simulation",
     "packaging",
     "docs",

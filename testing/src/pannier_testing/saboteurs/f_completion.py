@@ -171,7 +171,7 @@ class SettlesWhatWasNeverClaimed(SettlesInStatus):
 
 
 @on_model("R51")
-class SettlesWhatWasCancelled(SettlesInStatus):
+class SettlesCancelledJobs(SettlesInStatus):
     """Settles cancelled jobs."""
 
     status = JobStatus.CANCELLED
