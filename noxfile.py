@@ -2,8 +2,8 @@
 The project's checks, each of them a nox session.
 
 `nox` runs what a change must pass on this Python, and the tests on every other Python found on the machine. The
-sessions for conformance, saboteurs, torture and docs are not among them before there is something for them
-to run. `nox --list` says what each one is for.
+sessions for conformance and torture are not among them before there is something for them to run. `nox --list` says
+what each one is for.
 """
 
 import os

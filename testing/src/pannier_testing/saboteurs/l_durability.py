@@ -123,18 +123,21 @@ class LeasesInTwoSteps(CommitsTwice):
 
 
 @on_ledger("R88")
-class LosesAJobWhenKilled(Ledger):
-    """Deletes a job and writes it anew to change it."""
+class BeginsAfresh(Ledger):
+    """Gives back whatever runs when a process starts, as if it were the only one."""
 
-    def write(self, text: bytes) -> None:
-        """Write all but what was changed, then all."""
-        before = self.load(self.read()).jobs
-        kept = self.load(text)
-        for job in list(kept.jobs.values()):
-            if job.tracking_id in before and before[job.tracking_id] != job:
-                del kept.jobs[job.tracking_id]
-        super().write(self.dump(kept))
-        super().write(text)
+    def __init__(self, path: Path, make_model: Callable[[], Model] = Model) -> None:
+        super().__init__(path, make_model)
+        self._is_begun = False
+
+    def load(self, text: bytes) -> Model:
+        """Take every running job to be left over from a crash."""
+        model = super().load(text)
+        for job in list(model.jobs.values()):
+            if not self._is_begun and job.status is JobStatus.RUNNING:
+                model.put(model.waiting(job, job.execute_after))
+        self._is_begun = True
+        return model
 
 
 @on_ledger("R89")
