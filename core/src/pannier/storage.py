@@ -40,6 +40,7 @@ from uuid import UUID
 from attrs import field, frozen
 
 from pannier import jsontext, transitions
+from pannier.checks import require
 from pannier.errors import (
     ConfigurationError,
     LeaseLostError,
@@ -136,6 +137,7 @@ __all__ = [
     "check_new_jobs",
     "from_microseconds",
     "jsontext",
+    "require",
     "round_down",
     "round_up",
     "to_microseconds",

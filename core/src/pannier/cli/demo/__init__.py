@@ -31,7 +31,7 @@ def demo(
     They are quick or slow, fail for a while or for good, are set for later, or cancelled while they run. At the end
     another process reads from the storage what became of each. The exit code is 0 if everything is as it should be.
     """
-    from pannier.cli.demo.demo import run_demo
+    from pannier.cli.demo.show import run_demo
     from pannier.cli.showing import console
 
     logging.getLogger("pannier").setLevel(logging.ERROR)  # the duplicate that it warns of is wanted here
