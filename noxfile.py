@@ -37,7 +37,6 @@ nox.options.sessions = [
     "lint",
     "types",
     f"tests-{HERE}",
-    "saboteurs",
     "simulation",
     "packaging",
     "docs",
