@@ -9,8 +9,9 @@ from uuid import UUID
 import pytest
 
 from pannier.records import Notice, NoticeKind, Release, Settlement, StaleJobs, Succeeded
+from pannier.subscription import PENDING_MAX, Subscription
 from pannier.urls import StorageUrl
-from pannier_mongo._notifier import PENDING_MAX, Subscription, to_notice
+from pannier_mongo._notifier import to_notice
 from pannier_testing.builders import LEASE, QUEUE, T0, claim_of, failed, new_job
 from pannier_testing.proxy import FaultProxy
 

@@ -11,8 +11,8 @@ import pytest
 from pannier.errors import NotSupportedError, StorageClosedError, StorageUnavailableError
 from pannier.records import JobRecord, Notice, NoticeKind, Release, Settlement, StaleJobs, Succeeded
 from pannier.storage import add_ons
+from pannier.subscription import PENDING_MAX
 from pannier.urls import StorageUrl
-from pannier_postgres._notifier import PENDING_MAX
 from pannier_testing.builders import LEASE, QUEUE, SECOND, T0, claim_of, failed, new_job, retry
 from pannier_testing.proxy import FaultProxy
 

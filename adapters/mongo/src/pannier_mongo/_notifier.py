@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import random
-from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
@@ -12,7 +11,9 @@ import pymongo
 from pymongo.asynchronous.command_cursor import AsyncCommandCursor
 from pymongo.errors import PyMongoError
 
+from pannier.backoff import Backoff
 from pannier.records import JobStatus, Notice, NoticeKind
+from pannier.subscription import Subscription
 from pannier_mongo import _queries
 from pannier_mongo._connection import Store
 from pannier_mongo._documents import JobDocument
@@ -23,11 +24,6 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 logger = logging.getLogger("pannier.mongo")
-
-PENDING_MAX: Final = 1000
-"""How many notices may wait for a listener. Past that it is told to look for itself."""
-
-FIRST_PAUSE_SECONDS: Final = 0.1
 
 AWAIT_SECONDS: Final = 1.0
 """How long the server waits for a change before it says that there is none. A peer that vanished says nothing."""
@@ -41,40 +37,6 @@ _KINDS: Final[Mapping[JobStatus, NoticeKind]] = {
     JobStatus.FAILED: NoticeKind.FINISHED,
     JobStatus.EXPIRED: NoticeKind.FINISHED,
 }
-
-
-class Subscription:
-    """What a listener gets: the notices about its queues."""
-
-    def __init__(self, queue_ids: frozenset[str]) -> None:
-        self.queue_ids = queue_ids
-        self._pending: deque[Notice] = deque()
-        self._arrived = asyncio.Event()
-
-    def __aiter__(self) -> "Subscription":
-        return self
-
-    async def __anext__(self) -> Notice:
-        while not self._pending:
-            self._arrived.clear()
-            await self._arrived.wait()
-        return self._pending.popleft()
-
-    def put(self, notice: Notice) -> None:
-        """Hand *notice* over, if it is about one of the queues."""
-        if notice.queue_id not in self.queue_ids:
-            return
-        if len(self._pending) < PENDING_MAX:
-            self._pending.append(notice)
-            self._arrived.set()
-        else:
-            self.put_missed()
-
-    def put_missed(self) -> None:
-        """Say that anything may have happened, in place of all that waits."""
-        self._pending.clear()
-        self._pending.extend(Notice(NoticeKind.MISSED, queue_id) for queue_id in sorted(self.queue_ids))
-        self._arrived.set()
 
 
 class Notifier:
@@ -148,14 +110,13 @@ class Notifier:
                     subscription.put(notice)
 
     async def _watch_again(self, subscription: Subscription) -> Stream:
-        pause = FIRST_PAUSE_SECONDS
+        backoff = Backoff(self._settings.timeout, random.Random())
         while True:
             try:
                 return await self._watch(subscription.queue_ids)
             except PyMongoError as error:
                 logger.warning("still not listening, trying again: %s", translated(error, self._settings.shown))
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(2 * pause, self._seconds)
+            await backoff.pause()
 
 
 def to_notice(change: Mapping[str, object]) -> Notice | None:

@@ -3,57 +3,18 @@
 import asyncio
 import logging
 import random
-from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Final
 from uuid import UUID
 
+from pannier.backoff import Backoff
 from pannier.records import Notice, NoticeKind
+from pannier.subscription import Subscription
 from pannier_postgres._connection import Connection, connect, disconnect
 from pannier_postgres._errors import DRIVER_ERRORS, translated
 from pannier_postgres.settings import Settings
 
 logger = logging.getLogger("pannier.postgres")
-
-PENDING_MAX: Final = 1000
-"""How many notices may wait for a listener. Past that it is told to look for itself."""
-
-FIRST_PAUSE_SECONDS: Final = 0.1
-
-
-class Subscription:
-    """What a listener gets: the notices about its queues."""
-
-    def __init__(self, queue_ids: frozenset[str]) -> None:
-        self.queue_ids = queue_ids
-        self._pending: deque[Notice] = deque()
-        self._arrived = asyncio.Event()
-
-    def __aiter__(self) -> "Subscription":
-        return self
-
-    async def __anext__(self) -> Notice:
-        while not self._pending:
-            self._arrived.clear()
-            await self._arrived.wait()
-        return self._pending.popleft()
-
-    def put(self, notice: Notice) -> None:
-        """Hand *notice* over, if it is about one of the queues."""
-        if notice.queue_id not in self.queue_ids:
-            return
-        if len(self._pending) < PENDING_MAX:
-            self._pending.append(notice)
-            self._arrived.set()
-        else:
-            self.put_missed()
-
-    def put_missed(self) -> None:
-        """Say that anything may have happened, in place of all that waits."""
-        self._pending.clear()
-        self._pending.extend(Notice(NoticeKind.MISSED, queue_id) for queue_id in sorted(self.queue_ids))
-        self._arrived.set()
 
 
 class Notifier:
@@ -148,15 +109,14 @@ class Notifier:
                 return
 
     async def _resubscribe(self) -> Connection:
-        pause = FIRST_PAUSE_SECONDS
+        backoff = Backoff(self._settings.timeout, random.Random())
         while True:
             try:
                 async with asyncio.timeout(self._seconds):
                     return await self._subscribe()
             except DRIVER_ERRORS as error:
                 logger.warning("still not listening, trying again: %s", translated(error, self._settings.shown))
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(2 * pause, self._seconds)
+            await backoff.pause()
 
     def _receive(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         for notice in read_notices(str(payload)):
