@@ -1,4 +1,8 @@
-"""The errors of attempts as JSON text, for storages that keep them so. Times are ISO 8601, for people to read."""
+"""
+The errors of attempts as JSON trees and as JSON text, for storages that keep them so.
+
+Times are ISO 8601, for people to read.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -8,7 +12,9 @@ from pannier import jsontext
 from pannier.records import JobError, Json
 
 
-class _StoredError(TypedDict):
+class StoredError(TypedDict):
+    """The error of an attempt as a JSON tree. Its time is ISO 8601, to the microsecond."""
+
     attempt: int
     at: str
     kind: str
@@ -18,12 +24,12 @@ class _StoredError(TypedDict):
 
 def dump_error(error: JobError) -> str:
     """Write one *error*."""
-    return jsontext.dump(_tree(error))
+    return jsontext.dump(cast("Json", to_tree(error)))
 
 
 def dump_errors(errors: Sequence[JobError]) -> str:
     """Write *errors*, in their order."""
-    return jsontext.dump([_tree(error) for error in errors])
+    return jsontext.dump(cast("Json", list(map(to_tree, errors))))
 
 
 def load_errors(text: str) -> tuple[JobError, ...]:
@@ -33,20 +39,11 @@ def load_errors(text: str) -> tuple[JobError, ...]:
     Raises:
         ValueError, TypeError, KeyError: It was damaged by another hand.
     """
-    stored = cast("list[_StoredError]", jsontext.load(text))
-    return tuple(
-        JobError(
-            attempt=error["attempt"],
-            at=datetime.fromisoformat(error["at"]),
-            kind=error["kind"],
-            message=error["message"],
-            traceback=error["traceback"],
-        )
-        for error in stored
-    )
+    return tuple(map(from_tree, cast("list[StoredError]", jsontext.load(text))))
 
 
-def _tree(error: JobError) -> Json:
+def to_tree(error: JobError) -> StoredError:
+    """Return *error* as a JSON tree."""
     return {
         "attempt": error.attempt,
         "at": error.at.isoformat(),
@@ -54,3 +51,19 @@ def _tree(error: JobError) -> Json:
         "message": error.message,
         "traceback": error.traceback,
     }
+
+
+def from_tree(stored: StoredError) -> JobError:
+    """
+    Return the error that `to_tree` wrote.
+
+    Raises:
+        ValueError, TypeError, KeyError: It was damaged by another hand.
+    """
+    return JobError(
+        attempt=stored["attempt"],
+        at=datetime.fromisoformat(stored["at"]),
+        kind=stored["kind"],
+        message=stored["message"],
+        traceback=stored["traceback"],
+    )

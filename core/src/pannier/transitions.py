@@ -143,12 +143,20 @@ def leads_to(job: JobRecord, outcome: Outcome) -> JobStatus:
             assert_never(outcome)
 
 
+def cancel_answer(status: JobStatus | None) -> Cancellation | None:
+    """Return what a cancel answers that meets *status* and changes nothing; None: it ends the job (R62, R63)."""
+    if status is None:
+        return Cancellation.NOT_FOUND
+    if status is JobStatus.CANCELLED:
+        return Cancellation.CANCELLED
+    return Cancellation.ALREADY_COMPLETE if status.is_complete else None
+
+
 def cancel(job: JobRecord, *, now: datetime) -> tuple[Cancellation, JobRecord]:
     """End an unfinished *job* at once and for good, running or not (R60-R63)."""
-    if job.status is JobStatus.CANCELLED:
-        return Cancellation.CANCELLED, job
-    if job.is_complete:
-        return Cancellation.ALREADY_COMPLETE, job
+    answer = cancel_answer(job.status)
+    if answer is not None:
+        return answer, job
     return Cancellation.CANCELLED, change_job(job, {"status": JobStatus.CANCELLED, "finished_at": now})
 
 
@@ -168,6 +176,15 @@ def check_requeue(*, now: datetime, expire_on: datetime | None) -> None:
         raise ValueError(f"expire_on ({expire_on.isoformat()}) must lie after now ({now.isoformat()})")
 
 
+def requeue_answer(status: JobStatus | None) -> Requeue | None:
+    """Return what a requeue answers that meets *status* and changes nothing; None: it requeues the job (R78)."""
+    if status is None:
+        return Requeue.NOT_FOUND
+    if status is JobStatus.SUCCEEDED:
+        return Requeue.ALREADY_SUCCEEDED
+    return None if status.is_complete else Requeue.NOT_COMPLETE
+
+
 def requeue(job: JobRecord, *, now: datetime, expire_on: datetime | None) -> tuple[Requeue, JobRecord]:
     """
     Make a complete *job* that did not succeed PENDING again, under a new fence (R78).
@@ -176,10 +193,9 @@ def requeue(job: JobRecord, *, now: datetime, expire_on: datetime | None) -> tup
         ValueError: *expire_on* is not after *now*, so that the job could never be claimed.
     """
     check_requeue(now=now, expire_on=expire_on)
-    if not job.is_complete:
-        return Requeue.NOT_COMPLETE, job
-    if job.status is JobStatus.SUCCEEDED:
-        return Requeue.ALREADY_SUCCEEDED, job
+    answer = requeue_answer(job.status)
+    if answer is not None:
+        return answer, job
     return Requeue.REQUEUED, change_job(
         job,
         {

@@ -12,6 +12,7 @@ from bson.int64 import Int64
 
 from pannier import jsontext
 from pannier.errors import UnstorableError
+from pannier.errortext import StoredError, from_tree
 from pannier.instants import round_down, round_up
 from pannier.records import JobError, JobRecord, JobStatus, Json, Payload, StoredResult
 
@@ -23,16 +24,6 @@ class StoredPayload(TypedDict):
     tree: NotRequired[Json]
     text: NotRequired[str]
     bytes: NotRequired[bytes]
-
-
-class StoredError(TypedDict):
-    """The error of an attempt. Its time is ISO 8601: a date of BSON has no microseconds."""
-
-    attempt: int
-    at: str
-    kind: str
-    message: str
-    traceback: str
 
 
 class StoredEntry(TypedDict):
@@ -256,17 +247,6 @@ def from_payload(payload: Payload, tracking_id: UUID) -> StoredPayload:
     return {"encoding": encoding, "text": text}
 
 
-def from_error(error: JobError) -> StoredError:
-    """Return *error* as a sub-document."""
-    return {
-        "attempt": error.attempt,
-        "at": error.at.isoformat(),
-        "kind": error.kind,
-        "message": error.message,
-        "traceback": error.traceback,
-    }
-
-
 def check_text(text: str, name: str, tracking_id: UUID | None) -> None:
     """
     Refuse a text that is no Unicode, or is too long.
@@ -352,17 +332,7 @@ def _is_plain_leaf(leaf: bool | int | float | str | None) -> bool:  # noqa: FBT0
 
 
 def _to_errors(document: JobDocument) -> tuple[JobError, ...]:
-    return tuple(map(_to_error, cast("Iterable[StoredError]", document.get("errors", ()))))
-
-
-def _to_error(error: StoredError) -> JobError:
-    return JobError(
-        attempt=error["attempt"],
-        at=datetime.fromisoformat(error["at"]),
-        kind=error["kind"],
-        message=error["message"],
-        traceback=error["traceback"],
-    )
+    return tuple(map(from_tree, cast("Iterable[StoredError]", document.get("errors", ()))))
 
 
 def _payload(stored: StoredPayload) -> Payload:

@@ -9,6 +9,7 @@ from pymongo import DeleteMany, UpdateMany
 
 from pannier.instants import round_down
 from pannier.records import Cancellation, JobStatus, Purged, Requeue, StaleJobs
+from pannier.transitions import cancel_answer, requeue_answer
 from pannier_mongo import _queries
 from pannier_mongo._connection import Session, Store
 from pannier_mongo._documents import RESOLUTION, JobDocument, is_text
@@ -25,13 +26,9 @@ async def cancel(store: Store, tracking_id: UUID, now: datetime) -> Cancellation
         update = _queries.ended(JobStatus.CANCELLED, now)
         if (await store.jobs.update_one(_queries.unfinished(tracking_id), update)).matched_count:
             return Cancellation.CANCELLED
-        status = await _status(store, tracking_id)
-        if status is None:
-            return Cancellation.NOT_FOUND
-        if status is JobStatus.CANCELLED:
-            return Cancellation.CANCELLED
-        if status.is_complete:
-            return Cancellation.ALREADY_COMPLETE
+        answer = cancel_answer(await _status(store, tracking_id))
+        if answer is not None:
+            return answer
         # It was complete, and has been requeued since.
 
 
@@ -41,13 +38,9 @@ async def requeue(store: Store, tracking_id: UUID, *, now: datetime, expire_on: 
         update = _queries.requeued(now=now, expire_on=expire_on)
         if (await store.jobs.update_one(_queries.requeueable(tracking_id), update)).matched_count:
             return Requeue.REQUEUED
-        status = await _status(store, tracking_id)
-        if status is None:
-            return Requeue.NOT_FOUND
-        if status is JobStatus.SUCCEEDED:
-            return Requeue.ALREADY_SUCCEEDED
-        if not status.is_complete:
-            return Requeue.NOT_COMPLETE
+        answer = requeue_answer(await _status(store, tracking_id))
+        if answer is not None:
+            return answer
         # It was unfinished, and has failed or been cancelled since.
 
 

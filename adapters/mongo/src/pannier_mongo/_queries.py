@@ -8,9 +8,10 @@ from uuid import UUID
 from bson import DatetimeMS, ObjectId
 from pymongo import IndexModel
 
+from pannier.errortext import StoredError
 from pannier.instants import to_microseconds
 from pannier.records import COMPLETE, KEPT_ERRORS, JobFilter, JobStatus, Lease
-from pannier_mongo._documents import LEASED, JobDocument, StoredError, StoredPayload, is_text
+from pannier_mongo._documents import LEASED, JobDocument, StoredPayload, is_text
 
 Item = TypeVar("Item")
 

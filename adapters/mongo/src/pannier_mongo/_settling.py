@@ -10,11 +10,12 @@ from attrs import define, field
 from bson import ObjectId
 from pymongo import UpdateMany, UpdateOne
 
+from pannier.errortext import to_tree
 from pannier.instants import round_up
 from pannier.records import Failed, JobStatus, Lease, Payload, Release, Retry, Settlement, Succeeded
 from pannier_mongo import _queries
 from pannier_mongo._connection import Session, Store
-from pannier_mongo._documents import RESOLUTION, JobDocument, from_error, from_payload
+from pannier_mongo._documents import RESOLUTION, JobDocument, from_payload
 
 FENCES: Final = range(1, 2**63)
 """The fences that BSON can hold; a lease with another never was."""
@@ -67,12 +68,12 @@ class Batch:
                     update = _queries.succeeded(from_payload(result, lease.tracking_id), now)
                     self.writes.append(UpdateOne(_queries.holding([lease]), update))
             case Retry(at=at, error=error):
-                until, stored = round_up(at, RESOLUTION), from_error(error)
+                until, stored = round_up(at, RESOLUTION), to_tree(error)
                 # In this order: a job that is retried too late has failed by the second, which finds no lease.
                 self.writes.append(UpdateOne(_queries.holding_until(lease, until), _queries.failed(stored, now)))
                 self.writes.append(UpdateOne(_queries.holding([lease]), _queries.retried(stored, until, self.mark)))
             case Failed(error=error):
-                self.writes.append(UpdateOne(_queries.holding([lease]), _queries.failed(from_error(error), now)))
+                self.writes.append(UpdateOne(_queries.holding([lease]), _queries.failed(to_tree(error), now)))
             case Release():
                 self.released.append(lease)
             case _:

@@ -6,6 +6,7 @@ from typing import Final
 from uuid import UUID
 
 from pannier.records import Cancellation, JobStatus, Purged, Requeue, StaleJobs
+from pannier.transitions import cancel_answer, requeue_answer
 from pannier_postgres._connection import Connection
 from pannier_postgres._rows import is_text
 
@@ -19,13 +20,9 @@ async def cancel(connection: Connection, sql: Mapping[str, str], tracking_id: UU
     while True:
         if await connection.fetchrow(sql["cancel_job"], tracking_id, now) is not None:
             return Cancellation.CANCELLED
-        status = await _status(connection, sql, tracking_id)
-        if status is None:
-            return Cancellation.NOT_FOUND
-        if status is JobStatus.CANCELLED:
-            return Cancellation.CANCELLED
-        if status.is_complete:
-            return Cancellation.ALREADY_COMPLETE
+        answer = cancel_answer(await _status(connection, sql, tracking_id))
+        if answer is not None:
+            return answer
         # It was complete, and has been requeued since.
 
 
@@ -36,13 +33,9 @@ async def requeue(
     while True:
         if await connection.fetchrow(sql["requeue_job"], tracking_id, now, expire_on) is not None:
             return Requeue.REQUEUED
-        status = await _status(connection, sql, tracking_id)
-        if status is None:
-            return Requeue.NOT_FOUND
-        if status is JobStatus.SUCCEEDED:
-            return Requeue.ALREADY_SUCCEEDED
-        if not status.is_complete:
-            return Requeue.NOT_COMPLETE
+        answer = requeue_answer(await _status(connection, sql, tracking_id))
+        if answer is not None:
+            return answer
         # It was unfinished, and has failed or been cancelled since.
 
 
