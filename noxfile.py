@@ -2,8 +2,8 @@
 The project's checks, each of them a nox session.
 
 `nox` runs what a change must pass on this Python, and the tests on every other Python found on the machine. The
-sessions for conformance and torture are not among them before there is something for them to run. `nox --list` says
-what each one is for.
+sessions for conformance and saboteurs are not among them: they take their time, so run them when a storage or the suite
+changes. `nox --list` says what each one is for.
 """
 
 import os
@@ -128,13 +128,6 @@ def simulation(session: nox.Session) -> None:
     """Run whole workers on virtual time, a thousand seeds of trouble: `python -m tests.engine.simulation --help`."""
     install(session, "test")
     session.run("pytest", "tests/engine/simulation", "--numprocesses=auto", *session.posargs)
-
-
-@nox.session
-def torture(session: nox.Session) -> None:
-    """Kill, freeze and starve real worker processes, then hold the outcome against a journal of what they did."""
-    install(session, "test")
-    session.run("python", "-m", "pannier_testing.torture", *session.posargs)
 
 
 @nox.session

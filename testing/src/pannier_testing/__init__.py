@@ -1,4 +1,4 @@
-"""The conformance suite of pannier's storages, and fixtures for the tests of those who use pannier."""
+"""The conformance suite of pannier's storages, and the skeleton of a new one."""
 
 from pannier_testing.storage_conformance import StorageConformance
 from pannier_testing.subject import Place
