@@ -1,6 +1,9 @@
 """The fault proxy, over TCP and over a Unix socket: everything that can go wrong with a connection, and its healing."""
 
 import asyncio
+import gc
+import socket
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -218,3 +221,20 @@ def _no_thread_is_left() -> Iterator[None]:
     """See that the proxy's thread ends with it."""
     yield
     assert "fault-proxy" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_proxy_that_stops_leaves_nothing_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections that are just being made are closed, too: the garbage collector has nothing to complain of."""
+    complaints: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda complaint: complaints.append(complaint.exc_value))
+
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as upstream:
+        for _ in range(20):
+            with FaultProxy(f"echo://127.0.0.1:{upstream.getsockname()[1]}/name", tmp_path) as proxy:
+                parts = urlsplit(proxy.url)
+                clients = [socket.create_connection((str(parts.hostname), parts.port or 0)) for _ in range(3)]
+            for client in clients:
+                client.close()
+            gc.collect()
+
+    assert complaints == []

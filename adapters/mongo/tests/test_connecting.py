@@ -109,8 +109,6 @@ def test_a_call_in_a_silence_is_given_up_and_the_next_one_after_it_works(
     runner.run(storage.close())
 
 
-# A socket that is reset while the driver greets the server is closed by the collector, which warns of it.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 @pytest.mark.parametrize("fault", ["reset_after_sent", "reset_after_received"])
 def test_a_call_whose_question_or_answer_is_lost_can_be_repeated(
     runner: asyncio.Runner, plugins: Plugins, proxy: FaultProxy, ids: NewId, fault: str

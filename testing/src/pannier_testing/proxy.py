@@ -123,14 +123,34 @@ class FaultProxy:
             self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
 
     async def _stop(self) -> None:
+        """Listen no more, and end every connection, those that are just being made included."""
         assert self._server is not None
+        for listening in self._server.sockets:
+            self._loop.remove_reader(listening.fileno())
+        await _turns()  # what was accepted a moment ago begins: before that, neither server nor task could clean it up
         self._server.close()
-        for task in list(self._open):
-            task.cancel()
-        await asyncio.gather(*self._open, return_exceptions=True)
+        while self._open:
+            for task in self._open:
+                task.cancel()
+            await asyncio.wait(list(self._open))
+        await _turns()  # what was aborted closes
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._open[task] = (writer,)
+        try:
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._relay(task, reader, writer)
+        finally:
+            del self._open[task]
+            writer.transport.abort()
+
+    async def _relay(
+        self, task: "asyncio.Task[None]", reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Pass bytes on in both directions until one end is closed."""
         if self._faults.refuse:
             self._reset((writer,))
             return
@@ -142,23 +162,18 @@ class FaultProxy:
         except OSError:
             self._reset((writer,))
             return
-        task = asyncio.current_task()
-        assert task is not None
         self._open[task] = (writer, answer)
         pumps = (
             asyncio.ensure_future(self._pump(reader, answer, Direction.SENT)),
             asyncio.ensure_future(self._pump(there, writer, Direction.RECEIVED)),
         )
         try:
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            del self._open[task]
+            answer.transport.abort()
             for pump in pumps:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
-            for end in (writer, answer):
-                end.transport.abort()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: Direction) -> None:
         while data := await reader.read(65536):
@@ -200,6 +215,12 @@ class FaultProxy:
                 with contextlib.suppress(OSError):
                     ends.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
+
+
+async def _turns() -> None:
+    """Give the event loop a few turns: a connection takes three from the socket to its first step."""
+    for _ in range(10):
+        await asyncio.sleep(0)
 
 
 def server_of(url: str) -> tuple[str, int] | Path:
