@@ -114,12 +114,15 @@ def test_leases_are_renewed_while_an_outcome_waits_to_be_settled(
     assert runs == ["fine"]
 
 
-def test_progress_is_stored_when_the_storage_answers_again(troubled: JobQueues, storage: TroubledStorage) -> None:
-    """E4: a report waits for the storage rather than failing its handler."""
-    storage.before["store_progress"] = Fault(2)
+@pytest.mark.parametrize("error", [None, RuntimeError("a fault of the adapter")])
+def test_progress_is_stored_when_the_storage_answers_again(
+    troubled: JobQueues, storage: TroubledStorage, error: Exception | None
+) -> None:
+    """E4: a report waits for the storage rather than failing its handler, whatever the storage raises."""
+    storage.before["store_progress"] = Fault(2, error)
     answers: list[bool] = []
 
-    @troubled.handler()
+    @troubled.handler(retry=NO_RETRY)
     async def work(command: Work, job: JobContext[str]) -> str:
         answers.append(await job.report(current_step=1, total_steps=2))
         return command.text

@@ -13,7 +13,7 @@ from pannier.clock import Clock
 from pannier.codec import Codec
 from pannier.commands import Command, JobResult, TrackableJob, set_tracking_id
 from pannier.context import CURRENT_JOB, JobContext, StopReason
-from pannier.errors import StorageError, TimeLimitExceededError, UnstorableError
+from pannier.errors import TimeLimitExceededError, UnstorableError
 from pannier.invocation import Call, Invoker, encode_progress
 from pannier.records import Failed, JobRecord, Outcome, Release, Succeeded
 from pannier.restoring import restore_success
@@ -109,7 +109,7 @@ class Execution:
                 stands = await self._results.store_progress(attempt.lease, payload)
             except UnstorableError:
                 raise
-            except StorageError as error:
+            except Exception as error:  # whatever a storage raises
                 logger.warning("progress of job %s could not be stored, trying again: %s", attempt.tracking_id, error)
                 if attempt.stop_reason is not None:
                     return False
