@@ -11,6 +11,7 @@ from attrs import evolve
 from pannier import Command
 from pannier.records import JobRecord, Payload
 from tests.engine.simulation.epilogue import Epilogue
+from tests.engine.simulation.journal import Run
 from tests.engine.simulation.program import COMMANDS, Chore, Errand, Fashion, Script
 from tests.engine.simulation.storage import UNREADABLE
 from tests.engine.simulation.universe import State
@@ -151,11 +152,20 @@ class Story:
         await self._patiently(lambda: inspector.requeue_job(tracking_id, now=now, expire_on=None))
 
     async def _strand(self) -> None:
-        """Cut off a worker that runs a handler which won't stop."""
+        """Cut off a worker that runs a handler which won't stop, until its lease has ended."""
         await self._begin_job(Script(seconds=0.5, deaf=3 * LEASE_SECONDS))
-        stubborn = [run for run in self._world.journal.running.values() if run.is_stubborn]
+        for _ in range(60):  # until a slot is free
+            if self._stubborn():
+                break
+            await asyncio.sleep(0.1)
+        stubborn = self._stubborn()
         if stubborn:
-            self._cut_off_names([self._random.choice(stubborn).place.name])
+            self._cut_off_names([self._random.choice(stubborn).place.name], seconds=1.5 * LEASE_SECONDS)
+
+    def _stubborn(self) -> list[Run]:
+        """Return the runs that won't stop, and whose leases still count."""
+        running = self._world.journal.running.values()
+        return [run for run in running if run.is_stubborn and not run.grant.is_void]
 
     async def _begin_job(self, script: Script) -> None:
         """Queue a job that does as *script* says, and give it the time to start."""
@@ -178,15 +188,12 @@ class Story:
     async def _cut_off(self) -> None:
         names = [process.name for process in (*self._world.workers, self._world.client)]
         cut = self._random.choice([names[:1], names[1:2], names[:-1], names])
-        self._cut_off_names(cut)
+        self._cut_off_names(cut, seconds=self._random.uniform(0.5, 2 * LEASE_SECONDS))
 
-    def _cut_off_names(self, cut: list[str]) -> None:
+    def _cut_off_names(self, cut: list[str], *, seconds: float) -> None:
         self._world.weather.outage = self._random.choice(OUTAGES)
         self._world.weather.cut_off.update(cut)
-        self._later(
-            self._random.uniform(0.5, 2 * LEASE_SECONDS),
-            lambda: self._world.weather.cut_off.difference_update(cut),
-        )
+        self._later(seconds, lambda: self._world.weather.cut_off.difference_update(cut))
 
     async def _kill(self) -> None:
         self._random.choice(self._world.workers).kill()

@@ -7,12 +7,12 @@ import pytest
 from tests.engine.simulation.mutants import MUTANTS, Mutant
 from tests.engine.simulation.run import run
 
-SEEDS = 200
+SEEDS = 400
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: f"{mutant.rule} {mutant.fault}")
 def test_a_wrong_engine_is_found(mutant: Mutant) -> None:
-    """Within 200 seeds, each of which the right engine survives."""
+    """Within 400 seeds, each of which the right engine survives."""
     with mutant.planted():
         violations = chain.from_iterable(run(seed).violations for seed in range(1, SEEDS + 1))
         assert next(violations, None) is not None
