@@ -23,8 +23,11 @@ import asyncpg
 from attrs import define, field
 from tests.servers.postgres import running_server
 
+from pannier.claims import Claim, Demand
 from pannier.plugins import Plugins
-from pannier.records import Claim, Demand, JobRecord, JobStatus, Payload, Settlement, StaleJobs, Succeeded
+from pannier.purging import StaleJobs
+from pannier.records import JobRecord, JobStatus, Payload
+from pannier.settlements import Settlement, Succeeded
 from pannier.storage import JobStorageProvider
 from pannier.urls import StorageUrl
 

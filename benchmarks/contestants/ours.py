@@ -13,7 +13,8 @@ from attrs import frozen
 
 from benchmarks.task import Answer, Countdown, Task, payload, rate, timed
 from pannier import Command, HandlerRegistry, JobQueues
-from pannier.records import JobFilter, JobStatus
+from pannier.inspection import JobFilter
+from pannier.records import JobStatus
 from pannier.worker import worker as _imported_before_the_clock_starts  # noqa: F401
 
 if TYPE_CHECKING:

@@ -12,19 +12,8 @@ from uuid import UUID
 
 from attrs import evolve, frozen
 
-from pannier.records import (
-    Failed,
-    JobError,
-    JobRecord,
-    JobStatus,
-    Lease,
-    Outcome,
-    Payload,
-    Release,
-    Retry,
-    Settlement,
-    Succeeded,
-)
+from pannier.records import JobError, JobRecord, JobStatus, Lease, Payload
+from pannier.settlements import Failed, Outcome, Release, Retry, Settlement, Succeeded
 from pannier.transitions import cancel, claim, expire, is_claimable, is_expirable, requeue, settle
 
 NOW: Final = datetime(2030, 1, 1, tzinfo=UTC)

@@ -11,24 +11,12 @@ from uuid import uuid4
 import pytest
 from attrs import evolve
 
+from pannier.claims import Claim, Demand
+from pannier.inspection import JobFilter
 from pannier.plugins import Plugins
-from pannier.records import (
-    Claim,
-    Demand,
-    Failed,
-    JobError,
-    JobFilter,
-    JobRecord,
-    JobStatus,
-    Lease,
-    Outcome,
-    Payload,
-    Release,
-    Retry,
-    Settlement,
-    StaleJobs,
-    Succeeded,
-)
+from pannier.purging import StaleJobs
+from pannier.records import JobError, JobRecord, JobStatus, Lease, Payload
+from pannier.settlements import Failed, Outcome, Release, Retry, Settlement, Succeeded
 from pannier.storage import JobInspector, JobResultProvider, JobStorageProvider
 from pannier.urls import StorageUrl
 from pannier_testing.builders import T0, new_id

@@ -9,7 +9,7 @@ from attrs import frozen
 from pannier import Command, JobQueues, WorkerOptions
 from pannier.clock import Clock
 from pannier.environment import Environment
-from pannier.records import JobFilter
+from pannier.inspection import JobFilter
 from tests.engine.conftest import QUICK, SHORT_LEASES, play, until
 from tests.engine.troubled import TroubledStorage
 

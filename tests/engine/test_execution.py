@@ -11,7 +11,7 @@ from attrs import frozen
 
 from pannier import Command, JobQueues, StopReason, transitions
 from pannier.clock import SystemClock
-from pannier.records import Outcome, Release
+from pannier.settlements import Outcome, Release
 from pannier.worker.attempts import Attempt
 from pannier.worker.execution import Execution
 from pannier.worker.lanes import Lane

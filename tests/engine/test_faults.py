@@ -10,7 +10,7 @@ from attrs import frozen
 
 from pannier import NO_RETRY, Command, JobContext, JobFailedError, JobQueues, WorkerOptions
 from pannier.errors import UnstorableError
-from pannier.records import Settlement, Succeeded
+from pannier.settlements import Settlement, Succeeded
 from tests.engine.conftest import SHORT_LEASES, play, until
 from tests.engine.troubled import Fault, TroubledStorage
 

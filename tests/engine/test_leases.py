@@ -11,7 +11,7 @@ import pytest
 from attrs import evolve, frozen
 
 from pannier import Command, JobContext, JobQueues, JobStatus, StopReason
-from pannier.records import Release
+from pannier.settlements import Release
 from tests.engine.conftest import SHORT_LEASES, play, until
 from tests.engine.troubled import Fault, TroubledStorage
 

@@ -8,7 +8,9 @@ import pytest
 from attrs import evolve, frozen
 
 from pannier import Command, JobFailedError, JobQueues, JobStatus, RetryPolicy
-from pannier.records import Claim, Demand, JobFilter, JobRecord
+from pannier.claims import Claim, Demand
+from pannier.inspection import JobFilter
+from pannier.records import JobRecord
 from tests.engine.conftest import SHORT_LEASES, play, until
 from tests.engine.troubled import TroubledStorage
 

@@ -17,7 +17,7 @@ import pytest
 from attrs import frozen
 
 from pannier import Command, JobQueues, JobRecord, JobStatus
-from pannier.records import JobFilter
+from pannier.inspection import JobFilter
 from tests.engine import program
 
 T = TypeVar("T")

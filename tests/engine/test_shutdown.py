@@ -8,7 +8,8 @@ import pytest
 from attrs import frozen
 
 from pannier import Command, JobContext, JobQueues, JobStatus, StopReason, WorkerOptions
-from pannier.records import JobFilter, JobRecord
+from pannier.inspection import JobFilter
+from pannier.records import JobRecord
 from tests.engine.conftest import play, until
 from tests.engine.troubled import Fault, TroubledStorage
 

@@ -8,7 +8,8 @@ import pytest
 from attrs import evolve, frozen
 
 from pannier import Command, JobQueues, JobStatus, RetryPolicy, WorkerOptions
-from pannier.records import Claim, Demand, JobFilter
+from pannier.claims import Claim, Demand
+from pannier.inspection import JobFilter
 from tests.engine.conftest import play, until
 from tests.engine.troubled import TroubledStorage
 

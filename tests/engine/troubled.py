@@ -7,26 +7,14 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 from uuid import UUID
 
+from pannier.claims import Claim, Claimed, Unreadable
 from pannier.errors import StorageUnavailableError
+from pannier.inspection import JobFilter, JobPage, Requeue
+from pannier.notices import Notice
 from pannier.plugins import Plugins
-from pannier.records import (
-    Cancellation,
-    Claim,
-    Claimed,
-    JobFilter,
-    JobPage,
-    JobRecord,
-    JobStatus,
-    Lease,
-    Notice,
-    Payload,
-    Purged,
-    Requeue,
-    Settlement,
-    StaleJobs,
-    StoredResult,
-    Unreadable,
-)
+from pannier.purging import Purged, StaleJobs
+from pannier.records import Cancellation, JobRecord, JobStatus, Lease, Payload, StoredResult
+from pannier.settlements import Settlement
 from pannier.storage import Capabilities
 from pannier.urls import StorageUrl
 from pannier_memory.provider import MemoryStorage

@@ -10,7 +10,8 @@ from attrs import frozen
 
 from pannier import Command, JobQueues, JobRecord, JobResult, JobStatus, TrackableJob
 from pannier.errors import InvalidJobError, UnregisteredCommandError
-from pannier.records import JobFilter, StaleJobs
+from pannier.inspection import JobFilter
+from pannier.purging import StaleJobs
 from tests.engine.conftest import play, until
 from tests.engine.troubled import TroubledStorage
 

@@ -2,7 +2,8 @@
 
 import time
 
-from pannier.records import JobFilter, JobStatus
+from pannier.inspection import JobFilter
+from pannier.records import JobStatus
 from pannier.storage import JobStorageProvider
 from pannier_testing.builders import claim_of
 from pannier_testing.trial import inspector_of

@@ -9,7 +9,9 @@ from random import Random
 import pytest
 
 from pannier.errors import StorageClosedError, StorageRefusedError, StorageUnavailableError, UnstorableError
-from pannier.records import Cancellation, JobStatus, NoticeKind, Payload, Settlement, Succeeded
+from pannier.notices import NoticeKind
+from pannier.records import Cancellation, JobStatus, Payload
+from pannier.settlements import Settlement, Succeeded
 from pannier.urls import StorageUrl
 from pannier_testing.builders import T0, claim_of, full_job, new_id, new_job
 from pannier_testing.proxy import FaultProxy

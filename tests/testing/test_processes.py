@@ -8,7 +8,8 @@ from random import Random
 
 import pytest
 
-from pannier.records import JobFilter, JobStatus
+from pannier.inspection import JobFilter
+from pannier.records import JobStatus
 from pannier_testing.builders import T0, claim_of, full_job, new_id
 from pannier_testing.processes import Child, ChildDiedError, ChildRaisedError, Stepper, barrier
 from tests.testing import programs

@@ -12,7 +12,7 @@ from pannier import JobQueues
 from pannier.environment import Environment
 from pannier.errors import StorageUnavailableError, UsageError
 from pannier.hints import MISSED, Hints
-from pannier.records import Notice, NoticeKind
+from pannier.notices import Notice, NoticeKind
 from pannier.session import Session
 from tests.engine.troubled import Fault, TroubledStorage
 

@@ -12,27 +12,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pannier import Command, JobRecord, JobResult, JobStatus, TrackableJob
+from pannier.claims import Claim, Demand
 from pannier.codec import ConverterCodec
 from pannier.errors import DecodingError, EncodingError
+from pannier.inspection import JobFilter
+from pannier.purging import StaleJobs
 from pannier.records import (
     COMPLETE,
     KEPT_ERRORS,
     MESSAGE_BYTES,
     PRIORITIES,
     TRACEBACK_BYTES,
-    Claim,
-    Demand,
-    Failed,
     JobError,
-    JobFilter,
     Json,
     Lease,
     Payload,
-    Retry,
-    Settlement,
-    StaleJobs,
-    Succeeded,
 )
+from pannier.settlements import Failed, Retry, Settlement, Succeeded
 from pannier.transitions import with_error
 
 T0 = datetime(2030, 1, 1, tzinfo=UTC)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pannier import NO_RETRY, Command, JobQueues, JobRecord, QueueOptions, RetryPolicy
-from pannier.records import Failed, Retry
+from pannier.settlements import Failed, Retry
 from pannier.worker.failures import describe, judge
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)

@@ -10,23 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pannier import transitions
-from pannier.records import (
-    COMPLETE,
-    Cancellation,
-    Failed,
-    JobError,
-    JobRecord,
-    JobStatus,
-    Lease,
-    Outcome,
-    Payload,
-    Release,
-    Requeue,
-    Retry,
-    Settlement,
-    StaleJobs,
-    Succeeded,
-)
+from pannier.inspection import Requeue
+from pannier.purging import StaleJobs
+from pannier.records import COMPLETE, Cancellation, JobError, JobRecord, JobStatus, Lease, Payload
+from pannier.settlements import Failed, Outcome, Release, Retry, Settlement, Succeeded
 from pannier.transitions import Verdict
 
 T0 = datetime(2030, 1, 1, tzinfo=UTC)

@@ -7,20 +7,11 @@ from uuid import UUID
 
 import pytest
 
-from pannier.records import (
-    Cancellation,
-    Failed,
-    JobFilter,
-    JobStatus,
-    Json,
-    Notice,
-    NoticeKind,
-    Payload,
-    Release,
-    Settlement,
-    StaleJobs,
-    Succeeded,
-)
+from pannier.inspection import JobFilter
+from pannier.notices import Notice, NoticeKind
+from pannier.purging import StaleJobs
+from pannier.records import Cancellation, JobStatus, Json, Payload
+from pannier.settlements import Failed, Release, Settlement, Succeeded
 from pannier_memory import _claiming
 from pannier_memory._copying import copy_tree
 from pannier_memory.provider import MemoryStorage

@@ -12,8 +12,10 @@ import pytest
 from tests.servers import mongo
 
 from pannier.errors import ConfigurationError, PannierError, StorageRefusedError, StorageUnavailableError
+from pannier.inspection import JobFilter
 from pannier.plugins import Plugins
-from pannier.records import Cancellation, JobFilter, JobStatus, Settlement, Succeeded
+from pannier.records import Cancellation, JobStatus
+from pannier.settlements import Settlement, Succeeded
 from pannier.urls import StorageUrl
 from pannier_testing.builders import LEASE, QUEUE, T0, claim_of, new_job
 from pannier_testing.proxy import FaultProxy

@@ -8,7 +8,9 @@ from uuid import UUID
 
 import pytest
 
-from pannier.records import Notice, NoticeKind, Release, Settlement, StaleJobs, Succeeded
+from pannier.notices import Notice, NoticeKind
+from pannier.purging import StaleJobs
+from pannier.settlements import Release, Settlement, Succeeded
 from pannier.subscription import PENDING_MAX, Subscription
 from pannier.urls import StorageUrl
 from pannier_mongo._notifier import to_notice

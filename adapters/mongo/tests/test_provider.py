@@ -8,22 +8,12 @@ from uuid import UUID
 
 import pytest
 
+from pannier.claims import Demand
 from pannier.errors import StorageClosedError, StorageRefusedError, UnstorableError
-from pannier.records import (
-    Demand,
-    Failed,
-    JobError,
-    JobFilter,
-    JobStatus,
-    Json,
-    Lease,
-    Payload,
-    Release,
-    Retry,
-    Settlement,
-    StaleJobs,
-    Succeeded,
-)
+from pannier.inspection import JobFilter
+from pannier.purging import StaleJobs
+from pannier.records import JobError, JobStatus, Json, Lease, Payload
+from pannier.settlements import Failed, Release, Retry, Settlement, Succeeded
 from pannier_mongo._documents import METADATA_BYTES, PAYLOAD_BYTES, TEXT_BYTES, TREE_CHARACTERS
 from pannier_testing.builders import LEASE, QUEUE, SECOND, T0, claim_of, full_job, new_job
 from pannier_testing.checks import same

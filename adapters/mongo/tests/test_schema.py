@@ -10,8 +10,10 @@ from uuid import UUID
 import pytest
 
 from pannier.errors import SchemaTooNewError
+from pannier.inspection import JobFilter
 from pannier.plugins import Plugins
-from pannier.records import JobFilter, JobStatus, Settlement, Succeeded
+from pannier.records import JobStatus
+from pannier.settlements import Settlement, Succeeded
 from pannier.urls import StorageUrl
 from pannier_mongo._migrations import VERSION
 from pannier_testing.builders import QUEUE, T0, claim_of, new_job

@@ -9,7 +9,10 @@ import pytest
 from pymongo import AsyncMongoClient
 
 from pannier.errors import LeaseLostError, UnstorableError, UsageError
-from pannier.records import JobFilter, JobStatus, Lease, Release, Settlement, StaleJobs, Succeeded
+from pannier.inspection import JobFilter
+from pannier.purging import StaleJobs
+from pannier.records import JobStatus, Lease
+from pannier.settlements import Release, Settlement, Succeeded
 from pannier_testing.builders import LEASE, QUEUE, SECOND, T0, claim_of, new_job
 
 if TYPE_CHECKING:

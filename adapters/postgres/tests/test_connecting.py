@@ -17,8 +17,9 @@ from pannier.errors import (
     StorageRefusedError,
     StorageUnavailableError,
 )
+from pannier.inspection import JobFilter
 from pannier.plugins import Plugins
-from pannier.records import JobFilter, JobStatus
+from pannier.records import JobStatus
 from pannier.urls import StorageUrl
 from pannier_testing.builders import QUEUE, T0, claim_of, new_job
 from pannier_testing.proxy import FaultProxy

@@ -9,7 +9,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from pannier.errors import NotSupportedError, StorageClosedError, StorageUnavailableError
-from pannier.records import JobRecord, Notice, NoticeKind, Release, Settlement, StaleJobs, Succeeded
+from pannier.notices import Notice, NoticeKind
+from pannier.purging import StaleJobs
+from pannier.records import JobRecord
+from pannier.settlements import Release, Settlement, Succeeded
 from pannier.storage import add_ons
 from pannier.subscription import PENDING_MAX
 from pannier.urls import StorageUrl

@@ -19,8 +19,11 @@ from tests.engine import program
 
 from pannier import JobQueues
 from pannier.errors import StorageUnavailableError
+from pannier.inspection import JobFilter
+from pannier.notices import Notice, NoticeKind
 from pannier.plugins import Plugins
-from pannier.records import JobFilter, JobStatus, Notice, NoticeKind, Settlement, Succeeded
+from pannier.records import JobStatus
+from pannier.settlements import Settlement, Succeeded
 from pannier.urls import StorageUrl
 from pannier_testing.builders import LEASE, QUEUE, T0, claim_of, new_job
 

@@ -17,20 +17,12 @@ from uuid import UUID
 import pytest
 from tests.servers.postgres import PASSWORD, ROLE
 
+from pannier.inspection import JobFilter, Requeue
+from pannier.notices import Notice, NoticeKind
 from pannier.plugins import Plugins
-from pannier.records import (
-    Cancellation,
-    JobFilter,
-    JobStatus,
-    Notice,
-    NoticeKind,
-    Payload,
-    Release,
-    Requeue,
-    Settlement,
-    StaleJobs,
-    Succeeded,
-)
+from pannier.purging import StaleJobs
+from pannier.records import Cancellation, JobStatus, Payload
+from pannier.settlements import Release, Settlement, Succeeded
 from pannier.urls import StorageUrl
 from pannier_testing.builders import LEASE, QUEUE, T0, claim_of, new_job
 

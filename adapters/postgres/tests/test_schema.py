@@ -12,8 +12,11 @@ import asyncpg
 import pytest
 
 from pannier.errors import SchemaTooNewError, StorageRefusedError
+from pannier.inspection import JobFilter
 from pannier.plugins import Plugins
-from pannier.records import JobFilter, JobStatus, Lease, Payload, Release, Settlement, StaleJobs, Succeeded
+from pannier.purging import StaleJobs
+from pannier.records import JobStatus, Lease, Payload
+from pannier.settlements import Release, Settlement, Succeeded
 from pannier.urls import StorageUrl
 from pannier_postgres._migrations import KNOWN
 from pannier_testing.builders import LEASE, QUEUE, T0, claim_of, full_job, new_job

@@ -8,7 +8,9 @@ from uuid import UUID
 import pytest
 
 from pannier.errors import LeaseLostError
-from pannier.records import JobFilter, JobStatus, Lease, Settlement, Succeeded
+from pannier.inspection import JobFilter
+from pannier.records import JobStatus, Lease
+from pannier.settlements import Settlement, Succeeded
 from pannier_testing.builders import QUEUE, T0, claim_of, new_job
 
 if TYPE_CHECKING:

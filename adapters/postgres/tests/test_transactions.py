@@ -9,7 +9,10 @@ import asyncpg
 import pytest
 
 from pannier.errors import LeaseLostError, StorageBusyError, StorageConflictError, UnstorableError, UsageError
-from pannier.records import JobFilter, JobStatus, Lease, Notice, NoticeKind, Release, Settlement, Succeeded
+from pannier.inspection import JobFilter
+from pannier.notices import Notice, NoticeKind
+from pannier.records import JobStatus, Lease
+from pannier.settlements import Release, Settlement, Succeeded
 from pannier_testing.builders import LEASE, QUEUE, T0, claim_of, new_job
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from uuid import UUID
 import pytest
 
 from pannier.errors import StorageClosedError, StorageRefusedError
+from pannier.inspection import JobFilter
 from pannier.plugins import Plugins
-from pannier.records import JobFilter
 from pannier.urls import StorageUrl
 from pannier_sqlite._files import OpenFiles
 
@@ -73,7 +73,7 @@ FILLS_THE_DISK = """
 import asyncio, resource, sys, uuid
 from pannier.errors import StorageRefusedError
 from pannier.plugins import Plugins
-from pannier.records import JobFilter
+from pannier.inspection import JobFilter
 from pannier.urls import StorageUrl
 from pannier_testing.builders import new_job
 

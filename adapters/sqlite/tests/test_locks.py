@@ -14,7 +14,8 @@ from uuid import UUID
 import pytest
 
 from pannier.errors import StorageBusyError
-from pannier.records import JobFilter, JobStatus
+from pannier.inspection import JobFilter
+from pannier.records import JobStatus
 from pannier_testing.builders import LEASE, QUEUE, T0, claim_of, new_job
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ NewId = Callable[[], UUID]
 DRAINS = """
 import asyncio, sys
 from pannier.plugins import Plugins
-from pannier.records import Settlement, Succeeded
+from pannier.settlements import Settlement, Succeeded
 from pannier.urls import StorageUrl
 from pannier_testing.builders import T0, claim_of
 

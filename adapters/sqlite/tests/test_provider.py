@@ -10,20 +10,11 @@ from uuid import UUID
 import pytest
 
 from pannier.errors import StorageClosedError, UnstorableError
-from pannier.records import (
-    Cancellation,
-    Failed,
-    JobError,
-    JobFilter,
-    JobStatus,
-    Lease,
-    NoticeKind,
-    Payload,
-    Release,
-    Settlement,
-    StaleJobs,
-    Succeeded,
-)
+from pannier.inspection import JobFilter
+from pannier.notices import NoticeKind
+from pannier.purging import StaleJobs
+from pannier.records import Cancellation, JobError, JobStatus, Lease, Payload
+from pannier.settlements import Failed, Release, Settlement, Succeeded
 from pannier_sqlite import _claiming
 from pannier_testing.builders import LEASE, QUEUE, SECOND, T0, claim_of, full_job, new_job
 

@@ -15,7 +15,7 @@ from uuid import UUID
 import pytest
 
 from pannier.errors import SchemaTooNewError
-from pannier.records import Settlement, Succeeded
+from pannier.settlements import Settlement, Succeeded
 from pannier.urls import StorageUrl
 from pannier_sqlite._connection import connect
 from pannier_sqlite._migrations import MIGRATIONS, Migration, migrate

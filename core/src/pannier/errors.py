@@ -6,7 +6,6 @@ Every error that pannier raises, grouped by who must act.
 (a job's own fate, seen by one who waits for its result). Misses and lost races are return values, not errors.
 """
 
-import difflib
 from datetime import timedelta
 from typing import ClassVar
 from uuid import UUID
@@ -120,7 +119,9 @@ class UnknownSchemeError(ConfigurationError):
     package: str | None = None
 
     def __str__(self) -> str:
-        close = difflib.get_close_matches(self.scheme, self.installed, n=1)
+        from difflib import get_close_matches  # noqa: PLC0415  # only somebody who mistyped a scheme pays for it
+
+        close = get_close_matches(self.scheme, self.installed, n=1)
         hint = f"; pip install {self.package}" if self.package else f"; did you mean {close[0]!r}?" if close else ""
         return f"no adapter for {self.scheme!r} (installed: {', '.join(self.installed) or 'none'}){hint}"
 

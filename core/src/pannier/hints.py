@@ -10,7 +10,7 @@ from typing import Final
 from uuid import UUID
 
 from pannier.backoff import Backoff
-from pannier.records import Notice, NoticeKind
+from pannier.notices import Notice, NoticeKind
 from pannier.storage import JobNotifier
 
 logger = logging.getLogger("pannier")

@@ -6,7 +6,7 @@ Hooks configure and observe; execution is wrapped by middleware (`pannier.middle
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pluggy
 from cattrs import Converter
@@ -15,7 +15,9 @@ from pannier.commands import Command
 from pannier.events import JobEvent
 from pannier.middleware import Middleware
 from pannier.records import JobRecord
-from pannier.storage import StorageAdapter
+
+if TYPE_CHECKING:
+    from pannier.storage import StorageAdapter
 
 PROJECT: Final = "pannier"
 """The name of the hooks' project and of the entry-point group that plugins register under."""
@@ -26,7 +28,7 @@ hookimpl: Final = pluggy.HookimplMarker(PROJECT)
 
 
 @hookspec
-def pannier_storage_adapters() -> Sequence[StorageAdapter]:
+def pannier_storage_adapters() -> "Sequence[StorageAdapter]":
     """
     Offer storages.
 

@@ -3,13 +3,16 @@
 import logging
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import pluggy
 
 from pannier.commands import Command
 from pannier.events import JobEvent
-from pannier.plugins import Plugins
 from pannier.records import JobRecord
+
+if TYPE_CHECKING:
+    from pannier.plugins import Plugins
 
 logger = logging.getLogger("pannier")
 
@@ -21,7 +24,7 @@ class Observers:
     Each plugin is called by itself: in a pluggy call the first exception keeps the rest from being called.
     """
 
-    def __init__(self, plugins: Plugins) -> None:
+    def __init__(self, plugins: "Plugins") -> None:
         self._hook = plugins.hook
         self._listeners = _implementations(plugins.hook.pannier_job_event)
         self._delays = _implementations(plugins.hook.pannier_retry_delay)

@@ -25,19 +25,18 @@ from pannier.instants import MICROSECOND
 from pannier.invocation import Invoker
 from pannier.making import ExpireOn, Expiry, JobMaker
 from pannier.middleware import Middleware
+from pannier.notices import Notice, NoticeKind
 from pannier.observers import Observers
 from pannier.options import QueueOptions
-from pannier.plugins import Plugins
-from pannier.records import Cancellation, JobRecord, Notice, NoticeKind
+from pannier.records import Cancellation, JobRecord
 from pannier.registry import HandlerRegistry
 from pannier.resolving import TrackerResolver
-from pannier.session import Session
-from pannier.source import StorageSource
-from pannier.storage import JobStorageProvider
 from pannier.tracker import JobTracker
 from pannier.worker.options import WorkerOptions
 
 if TYPE_CHECKING:
+    from pannier.session import Session
+    from pannier.storage import JobStorageProvider
     from pannier.sync import SyncJobQueues
     from pannier.worker.worker import Worker
 
@@ -66,7 +65,7 @@ class JobQueues:
 
     def __init__(
         self,
-        storage: str | JobStorageProvider,
+        storage: "str | JobStorageProvider",
         *,
         handlers: HandlerRegistry | Iterable[HandlerRegistry] = (),
         defaults: QueueOptions | None = None,
@@ -92,6 +91,10 @@ class JobQueues:
         Raises:
             ConfigurationError: The URL names no installed adapter, a plugin is broken, a handler is registered twice.
         """
+        # A module of commands and handlers imports pannier, and needs neither plugins nor the contract of storages.
+        from pannier.plugins import Plugins  # noqa: PLC0415
+        from pannier.source import StorageSource  # noqa: PLC0415
+
         self.plugins = Plugins.installed(plugins)
         self.source = StorageSource(storage, self.plugins)
         self.storage_name = self.source.name
@@ -122,6 +125,8 @@ class JobQueues:
         self._pid = os.getpid()
 
     async def __aenter__(self) -> "JobQueues":
+        from pannier.session import Session  # noqa: PLC0415  # as in __init__
+
         if self._pid != os.getpid():  # a forked child: the parent may have been opening at that moment
             self._pid, self._opening = os.getpid(), asyncio.Lock()
         async with self._opening:
@@ -155,7 +160,7 @@ class JobQueues:
         return Worker(self, options or WorkerOptions(), overrun=overrun)
 
     @property
-    def session(self) -> Session:
+    def session(self) -> "Session":
         """
         What is there while these job queues are open.
 
@@ -172,12 +177,12 @@ class JobQueues:
         return self._session is not None and self._session.pid == os.getpid()
 
     @property
-    def storage(self) -> JobStorageProvider:
+    def storage(self) -> "JobStorageProvider":
         """The opened storage, for its add-ons: `jobs.storage.store_jobs_in(connection, [record])`."""
         return self.session.storage
 
     @property
-    def create_another_storage(self) -> Callable[[], JobStorageProvider] | None:
+    def create_another_storage(self) -> "Callable[[], JobStorageProvider] | None":
         """Makes a further, unopened instance of the storage; None where a provider was given instead of a URL."""
         return self.source.create if self.source.gives_many else None
 

@@ -1,29 +1,20 @@
 """
-The values that cross the seam between pannier and a storage.
+The job as it is stored, and what it is made of.
 
-All are frozen and validate themselves when made (level V of the rules: R13, R80, R106), so that neither the engine nor
-a storage checks them again. `JobRecord` is the job itself. `Claim`, `Settlement` and `StaleJobs` are what a storage is
-asked; `Claimed`, `Purged` and `StoredResult` are what it answers. All datetimes are aware, and in UTC once made.
+The values that cross the seam between pannier and a storage stand here, in `claims`, `settlements`, `purging`,
+`inspection` and `notices`. All are frozen and validate themselves when made (level V of the rules: R13, R80, R106), so
+that neither the engine nor a storage checks them again. All datetimes are aware, and in UTC once made.
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar, cast
 from uuid import UUID
 
 from attrs import Factory, evolve, field, frozen
 
-from pannier.checks import (
-    check_json,
-    plain_metadata,
-    require,
-    require_int,
-    require_not_negative,
-    require_positive,
-    require_queue_ids,
-    require_text,
-)
+from pannier.checks import check_json, plain_metadata, require, require_int, require_text
 from pannier.commands import Command, set_tracking_id
 from pannier.instants import utc
 
@@ -42,7 +33,7 @@ KEPT_ERRORS: Final = 10
 """How many of a job's errors are kept, the latest ones (R54)."""
 
 QUEUE_ID_CHARACTERS: Final = 255
-_NO_METADATA: Final[Mapping[str, str]] = {}
+NO_METADATA: Final[Mapping[str, str]] = {}
 
 MESSAGE_BYTES: Final = 4 * 1024
 TRACEBACK_BYTES: Final = 16 * 1024
@@ -74,24 +65,6 @@ class Cancellation(StrEnum):
     CANCELLED = "cancelled"
     ALREADY_COMPLETE = "already_complete"
     NOT_FOUND = "not_found"
-
-
-class Requeue(StrEnum):
-    """What became of a request to requeue (R78)."""
-
-    REQUEUED = "requeued"
-    NOT_COMPLETE = "not_complete"
-    ALREADY_SUCCEEDED = "already_succeeded"
-    NOT_FOUND = "not_found"
-
-
-class NoticeKind(StrEnum):
-    """What a push hint speaks of. MISSED: reconnected, or a change that can't be named: look for yourself (R124)."""
-
-    QUEUED = "queued"
-    CANCELLED = "cancelled"
-    FINISHED = "finished"
-    MISSED = "missed"
 
 
 @frozen
@@ -204,7 +177,7 @@ class JobRecord:
     created_at: datetime
     priority: int = 0
     idempotency_key: str | None = None
-    metadata: Mapping[str, str] = field(default=_NO_METADATA, converter=plain_metadata)
+    metadata: Mapping[str, str] = field(default=NO_METADATA, converter=plain_metadata)
     status: JobStatus = JobStatus.PENDING
     attempt: int = 0
     lapses: int = 0
@@ -274,183 +247,6 @@ class JobRecord:
         return evolve(self, result=codec.encode(result, type(result) if declared is None else declared))
 
 
-@frozen
-class Demand:
-    """
-    What a claim asks of one queue.
-
-    Attributes:
-        queue_ids: The queue's name and its aliases, each once; they share the limit.
-        limit: How many jobs at most. 0 takes nothing, but counts for `Claimed.next_due`.
-    """
-
-    queue_ids: tuple[str, ...]
-    limit: int
-
-    def __attrs_post_init__(self) -> None:
-        require(self.queue_ids, tuple, "queue_ids")
-        if not self.queue_ids:
-            raise ValueError("queue_ids must name at least one queue")
-        for queue_id in self.queue_ids:
-            require_text(queue_id, "queue_ids")
-        require_int(self.limit, "limit", minimum=0)
-
-
-@frozen(kw_only=True)
-class Claim:
-    """
-    One worker's wish for jobs, over all of its queues.
-
-    Attributes:
-        demands: No queue id stands in two of them, or twice in one.
-        worker_id: Who asks; stored with each job that it gets.
-        now: The instant by which everything is decided; a storage reads no clock of its own (R83).
-        lease_for: How long the leases last; more than 0.
-        look_ahead: How far into the future `Claimed.next_due` need look; at least 0.
-    """
-
-    demands: tuple[Demand, ...]
-    worker_id: str
-    now: datetime
-    lease_for: timedelta
-    look_ahead: timedelta
-
-    def __attrs_post_init__(self) -> None:
-        require(self.demands, tuple, "demands")
-        seen: set[str] = set()
-        for demand in self.demands:
-            require(demand, Demand, "demands")
-            for queue_id in demand.queue_ids:
-                if queue_id in seen:
-                    raise ValueError(f"demands name the queue {queue_id!r} twice")
-                seen.add(queue_id)
-        require_text(self.worker_id, "worker_id")
-        require_positive(self.lease_for, "lease_for")
-        require_not_negative(self.look_ahead, "look_ahead")
-        if self.now.__class__ is not datetime or self.now.tzinfo is not UTC:
-            object.__setattr__(self, "now", utc(self.now, "now"))
-
-
-@frozen
-class Unreadable:
-    """A job that was leased like any other, but whose stored form can't be read (R56). Settle it as `Failed`."""
-
-    lease: Lease
-    queue_id: str
-    reason: str
-
-
-@frozen(kw_only=True)
-class Claimed:
-    """
-    What a claim took.
-
-    Attributes:
-        jobs: Leased to the claimer, in no promised order.
-        unreadable: Leased too, and stopped none of the others.
-        next_due: No job of the asked queues that this claim did not return becomes claimable before it; at or before
-            the claim's `now`: ask again; None: nothing within `look_ahead` (R121).
-    """
-
-    jobs: tuple[JobRecord, ...]
-    unreadable: tuple[Unreadable, ...] = ()
-    next_due: datetime | None
-
-
-@frozen
-class Succeeded:
-    """The attempt succeeded. `result` None: the command has none, or it is not kept."""
-
-    result: Payload | None = None
-
-    def __attrs_post_init__(self) -> None:
-        if self.result is not None:
-            require(self.result, Payload, "result")
-
-
-@frozen
-class Retry:
-    """The attempt failed; try again at `at`. At or after the job's `expire_on` it is applied as `Failed` (R58)."""
-
-    at: datetime
-    error: JobError
-
-    def __attrs_post_init__(self) -> None:
-        require(self.error, JobError, "error")
-        object.__setattr__(self, "at", utc(self.at, "at"))
-
-
-@frozen
-class Failed:
-    """The attempt failed for good. The job is kept, can be inspected and requeued (R55)."""
-
-    error: JobError
-
-    def __attrs_post_init__(self) -> None:
-        require(self.error, JobError, "error")
-
-
-@frozen
-class Release:
-    """The attempt is given back unused: pending again at once, in its old place, not counted (R59)."""
-
-
-Outcome: TypeAlias = Succeeded | Retry | Failed | Release
-_OUTCOMES: Final = (Succeeded, Retry, Failed, Release)
-
-
-@frozen
-class Settlement:
-    """What became of one attempt."""
-
-    lease: Lease
-    outcome: Outcome
-
-    def __attrs_post_init__(self) -> None:
-        if type(self.lease) is not Lease:
-            require(self.lease, Lease, "lease")
-        if not isinstance(self.outcome, _OUTCOMES):
-            raise TypeError(f"outcome must be Succeeded, Retry, Failed or Release, not {type(self.outcome).__name__}")
-
-
-@frozen(kw_only=True)
-class StaleJobs:
-    """
-    What a purge step ends and deletes.
-
-    Attributes:
-        now: The instant by which everything is decided.
-        keep: For each complete status how long such jobs are kept, counted from `finished_at`; a status that is
-            absent is kept for ever (R72).
-        queue_ids: Only these queues; None: all.
-        limit: At most so many are marked EXPIRED and at most so many deleted; at least 1.
-    """
-
-    now: datetime
-    keep: Mapping[JobStatus, timedelta]
-    queue_ids: frozenset[str] | None = None
-    limit: int = 1000
-
-    def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "now", utc(self.now, "now"))
-        require(self.keep, Mapping, "keep")
-        for status, age in self.keep.items():
-            if status not in COMPLETE:
-                raise ValueError(f"keep names {status!r}; only a complete status has a retention")
-            require_not_negative(age, f"keep[{status!r}]")
-        object.__setattr__(self, "keep", {JobStatus(status): age for status, age in self.keep.items()})
-        require_queue_ids(self.queue_ids)
-        require_int(self.limit, "limit", minimum=1)
-
-
-@frozen
-class Purged:
-    """How many jobs a purge step marked EXPIRED and how many it deleted, exactly (R74)."""
-
-    expired: int
-    deleted: int
-
-
 @frozen(kw_only=True)
 class StoredResult:
     """A job's status and values, without its command: what a tracker asks for again and again."""
@@ -459,48 +255,6 @@ class StoredResult:
     progress: Payload | None
     result: Payload | None
     errors: tuple[JobError, ...]
-
-
-@frozen(kw_only=True)
-class JobFilter:
-    """
-    Which jobs to find or count: those that meet every condition given.
-
-    Attributes:
-        queue_ids: In one of these queues; None: any. An empty set matches nothing.
-        statuses: In one of these; None: any. An empty set matches nothing.
-        metadata: Having each of these entries.
-    """
-
-    queue_ids: frozenset[str] | None = None
-    statuses: frozenset[JobStatus] | None = None
-    metadata: Mapping[str, str] = field(default=_NO_METADATA, converter=plain_metadata)
-
-    def __attrs_post_init__(self) -> None:
-        require_queue_ids(self.queue_ids)
-        if self.statuses is not None:
-            require(self.statuses, frozenset, "statuses")
-            try:
-                object.__setattr__(self, "statuses", frozenset(map(JobStatus, self.statuses)))
-            except ValueError as error:
-                raise ValueError(f"statuses holds what is no status: {error}") from None
-
-
-@frozen
-class JobPage:
-    """One page of a listing. `cursor` continues it; None: there is no more."""
-
-    jobs: tuple[JobRecord, ...]
-    cursor: str | None
-
-
-@frozen
-class Notice:
-    """A push hint. Correctness never needs one (R124)."""
-
-    kind: NoticeKind
-    queue_id: str
-    tracking_id: UUID | None = None
 
 
 _ERRORS: Final = frozenset({JobError})

@@ -2,13 +2,14 @@
 Restoring: values made from parts that were checked before, without checking them again.
 
 For the engine's hot path and for storages that read what they have written: a value's own constructor takes two to four
-times as long. Whoever calls these answers for the parts; there is no other way past the checks.
+times as long. Whoever calls these, or those in `settlements`, answers for the parts; there is no other way past the
+checks.
 """
 
 from typing import Final
 from uuid import UUID, SafeUUID
 
-from pannier.records import JobRecord, Json, Lease, Outcome, Payload, Settlement, Succeeded
+from pannier.records import JobRecord, Json, Lease, Payload
 
 _set: Final = object.__setattr__  # the classes are frozen
 _new: Final = object.__new__
@@ -60,18 +61,3 @@ def restore_lease(tracking_id: UUID, fence: int) -> Lease:
     _set(lease, "tracking_id", tracking_id)
     _set(lease, "fence", fence)
     return lease
-
-
-def restore_success(result: Payload) -> Succeeded:
-    """Return the outcome of an attempt that has come to *result*."""
-    success = _new(Succeeded)
-    _set(success, "result", result)
-    return success
-
-
-def restore_settlement(lease: Lease, outcome: Outcome) -> Settlement:
-    """Return the settlement of *lease*."""
-    settlement = _new(Settlement)
-    _set(settlement, "lease", lease)
-    _set(settlement, "outcome", outcome)
-    return settlement

@@ -41,6 +41,7 @@ from attrs import field, frozen
 
 from pannier import jsontext, transitions
 from pannier.checks import require
+from pannier.claims import Claim, Claimed, Demand, Unreadable
 from pannier.errors import (
     ConfigurationError,
     LeaseLostError,
@@ -53,35 +54,22 @@ from pannier.errors import (
     StorageUnavailableError,
     UnstorableError,
 )
+from pannier.inspection import JobFilter, JobPage, Requeue
 from pannier.instants import MICROSECOND, from_microseconds, round_down, round_up, to_microseconds, utc
+from pannier.notices import Notice, NoticeKind
+from pannier.purging import Purged, StaleJobs
 from pannier.records import (
     KEPT_ERRORS,
     Cancellation,
-    Claim,
-    Claimed,
-    Demand,
-    Failed,
     JobError,
-    JobFilter,
-    JobPage,
     JobRecord,
     JobStatus,
     Json,
     Lease,
-    Notice,
-    NoticeKind,
-    Outcome,
     Payload,
-    Purged,
-    Release,
-    Requeue,
-    Retry,
-    Settlement,
-    StaleJobs,
     StoredResult,
-    Succeeded,
-    Unreadable,
 )
+from pannier.settlements import Failed, Outcome, Release, Retry, Settlement, Succeeded
 from pannier.urls import StorageUrl
 
 # All that the author of a storage imports, beside `pannier.hookimpl`.

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from typing import Final
 
-from pannier.records import Notice, NoticeKind
+from pannier.notices import Notice, NoticeKind
 
 PENDING_MAX: Final = 1000
 """How many notices may wait for a listener. Past that it is told to look for itself."""

@@ -11,24 +11,11 @@ from typing import assert_never
 
 from attrs import frozen
 
-from pannier.records import (
-    KEPT_ERRORS,
-    Cancellation,
-    Failed,
-    JobError,
-    JobRecord,
-    JobStatus,
-    Lease,
-    Outcome,
-    Payload,
-    Release,
-    Requeue,
-    Retry,
-    Settlement,
-    StaleJobs,
-    Succeeded,
-)
+from pannier.inspection import Requeue
+from pannier.purging import StaleJobs
+from pannier.records import KEPT_ERRORS, Cancellation, JobError, JobRecord, JobStatus, Lease, Payload
 from pannier.restoring import change_job
+from pannier.settlements import Failed, Outcome, Release, Retry, Settlement, Succeeded
 
 
 class Verdict(StrEnum):

@@ -5,7 +5,10 @@ from uuid import UUID
 
 from attrs import evolve
 
-from pannier.records import Cancellation, Claim, JobRecord, JobStatus, Outcome, Purged, Settlement, StaleJobs
+from pannier.claims import Claim
+from pannier.purging import Purged, StaleJobs
+from pannier.records import Cancellation, JobRecord, JobStatus
+from pannier.settlements import Outcome, Settlement
 from pannier.storage import JobStorageProvider
 from pannier_testing.builders import LEASE, T0, WORKER, claim_of
 from pannier_testing.checks import Checks

@@ -6,7 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from pannier.records import Claim, Demand, Failed, JobError, JobRecord, Json, Payload, Retry
+from pannier.claims import Claim, Demand
+from pannier.records import JobError, JobRecord, Json, Payload
+from pannier.settlements import Failed, Retry
 
 T0: Final = datetime(2030, 1, 1, tzinfo=UTC)
 """When virtual time begins. On every sensible grid."""

@@ -4,7 +4,8 @@ import asyncio
 import time
 from uuid import UUID
 
-from pannier.records import Json, Settlement, Succeeded
+from pannier.records import Json
+from pannier.settlements import Settlement, Succeeded
 from pannier.storage import JobStorageProvider
 from pannier_testing.builders import LEASE, T0, claim_of, new_job
 

@@ -8,18 +8,10 @@ from uuid import UUID
 
 import attrs
 
-from pannier.records import (
-    JobFilter,
-    JobRecord,
-    JobStatus,
-    Json,
-    Outcome,
-    Payload,
-    Release,
-    Settlement,
-    StaleJobs,
-    Succeeded,
-)
+from pannier.inspection import JobFilter
+from pannier.purging import StaleJobs
+from pannier.records import JobRecord, JobStatus, Json, Payload
+from pannier.settlements import Outcome, Release, Settlement, Succeeded
 from pannier.storage import JobInspector, JobResultProvider, JobStorageProvider
 from pannier_testing.builders import MINUTE, SECOND, claim_of, failed, new_job, retry
 from pannier_testing.checks import Checks

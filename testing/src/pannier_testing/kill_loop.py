@@ -19,7 +19,8 @@ from uuid import UUID
 
 from attrs import field, frozen
 
-from pannier.records import JobRecord, Json, Outcome, Payload, Release, Settlement, Succeeded
+from pannier.records import JobRecord, Json, Payload
+from pannier.settlements import Outcome, Release, Settlement, Succeeded
 from pannier.storage import JobStorageProvider
 from pannier_testing.builders import LEASE, SECOND, T0, claim_of, new_id, new_job, retry
 from pannier_testing.checks import Checks

@@ -13,7 +13,9 @@ from uuid import UUID
 
 from attrs import evolve, frozen
 
-from pannier.records import Claim, Claimed, JobRecord, Lease, Settlement
+from pannier.claims import Claim, Claimed
+from pannier.records import JobRecord, Lease
+from pannier.settlements import Settlement
 from pannier_testing.checks import same
 from pannier_testing.reference.model import Model
 from pannier_testing.scenes import Act

@@ -13,22 +13,11 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from attrs import evolve
 
-from pannier.records import (
-    Claim,
-    Claimed,
-    Demand,
-    JobFilter,
-    JobRecord,
-    JobStatus,
-    Lease,
-    Outcome,
-    Payload,
-    Release,
-    Retry,
-    Settlement,
-    StaleJobs,
-    Succeeded,
-)
+from pannier.claims import Claim, Claimed, Demand
+from pannier.inspection import JobFilter
+from pannier.purging import StaleJobs
+from pannier.records import JobRecord, JobStatus, Lease, Payload
+from pannier.settlements import Outcome, Release, Retry, Settlement, Succeeded
 from pannier.storage import JobStorageProvider
 from pannier_testing.builders import LEASE, LOOK_AHEAD, SECOND, T0, failed, ids_of, retry
 from pannier_testing.checks import InconclusiveError, same

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from attrs import Factory, frozen
 
-from pannier.records import Settlement, Succeeded
+from pannier.settlements import Settlement, Succeeded
 from pannier_testing import builders
 from pannier_testing.checks import BlockedError, InconclusiveError, RuleBrokenError
 from pannier_testing.rules import RuleTest

@@ -11,18 +11,10 @@ from typing import Final
 
 from attrs import evolve, frozen
 
-from pannier.records import (
-    Claim,
-    JobRecord,
-    JobStatus,
-    Lease,
-    Outcome,
-    Payload,
-    Release,
-    Settlement,
-    StaleJobs,
-    Succeeded,
-)
+from pannier.claims import Claim
+from pannier.purging import StaleJobs
+from pannier.records import JobRecord, JobStatus, Lease, Payload
+from pannier.settlements import Outcome, Release, Settlement, Succeeded
 from pannier.storage import JobStorageProvider
 from pannier_testing.builders import LEASE, SECOND, T0, claim_of, failed, retry
 from pannier_testing.checks import Checks, same, show

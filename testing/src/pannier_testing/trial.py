@@ -17,8 +17,11 @@ from uuid import UUID
 from attrs import evolve, frozen
 from hypothesis.strategies import SearchStrategy
 
+from pannier.claims import Claim, Claimed
 from pannier.instants import round_down, round_up
-from pannier.records import Claim, Claimed, JobRecord, JobStatus, Json, Lease, Settlement, StaleJobs, Succeeded
+from pannier.purging import StaleJobs
+from pannier.records import JobRecord, JobStatus, Json, Lease
+from pannier.settlements import Settlement, Succeeded
 from pannier.storage import (
     Capabilities,
     JobInspector,

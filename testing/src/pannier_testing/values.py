@@ -2,7 +2,7 @@
 
 from attrs import frozen
 
-from pannier import records as r
+from pannier import storage as r
 
 
 @frozen(kw_only=True)

@@ -16,24 +16,11 @@ from attrs import frozen
 from cattrs import Converter
 from cattrs.strategies import configure_tagged_union
 
-from pannier.records import (
-    Cancellation,
-    Claim,
-    Claimed,
-    JobFilter,
-    JobPage,
-    JobRecord,
-    JobStatus,
-    Json,
-    Lease,
-    Outcome,
-    Payload,
-    Purged,
-    Requeue,
-    Settlement,
-    StaleJobs,
-    StoredResult,
-)
+from pannier.claims import Claim, Claimed
+from pannier.inspection import JobFilter, JobPage, Requeue
+from pannier.purging import Purged, StaleJobs
+from pannier.records import Cancellation, JobRecord, JobStatus, Json, Lease, Payload, StoredResult
+from pannier.settlements import Outcome, Settlement
 
 Counts = Mapping[tuple[str, JobStatus], int]
 

@@ -7,7 +7,8 @@ from typing import Final
 from uuid import UUID
 
 from pannier import StopReason
-from pannier.records import JobStatus, Release
+from pannier.records import JobStatus
+from pannier.settlements import Release
 from tests.engine.simulation.journal import CLOCK_ERROR, Run
 from tests.engine.simulation.program import SLOTS, Errand, Note, Script
 from tests.engine.simulation.world import GRACE_SECONDS, LEASE_SECONDS, WORKERS, World

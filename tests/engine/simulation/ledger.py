@@ -7,19 +7,10 @@ from uuid import UUID
 
 from attrs import define, field
 
-from pannier.records import (
-    Cancellation,
-    Claim,
-    Failed,
-    JobRecord,
-    Lease,
-    Outcome,
-    Release,
-    Requeue,
-    Retry,
-    Settlement,
-    Succeeded,
-)
+from pannier.claims import Claim
+from pannier.inspection import Requeue
+from pannier.records import Cancellation, JobRecord, Lease
+from pannier.settlements import Failed, Outcome, Release, Retry, Settlement, Succeeded
 from tests.engine.simulation.journal import PROMPT, End, Journal, Place, Run
 from tests.engine.simulation.universe import EPOCH, State, Universe
 

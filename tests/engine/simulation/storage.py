@@ -7,27 +7,13 @@ from datetime import datetime, timedelta
 from typing import Final, TypeVar
 from uuid import UUID
 
+from pannier.claims import Claim, Claimed, Unreadable
 from pannier.errors import StorageBusyError, StorageUnavailableError, UnstorableError
-from pannier.records import (
-    Cancellation,
-    Claim,
-    Claimed,
-    JobFilter,
-    JobPage,
-    JobRecord,
-    JobStatus,
-    Lease,
-    Notice,
-    NoticeKind,
-    Payload,
-    Purged,
-    Requeue,
-    Settlement,
-    StaleJobs,
-    StoredResult,
-    Succeeded,
-    Unreadable,
-)
+from pannier.inspection import JobFilter, JobPage, Requeue
+from pannier.notices import Notice, NoticeKind
+from pannier.purging import Purged, StaleJobs
+from pannier.records import Cancellation, JobRecord, JobStatus, Lease, Payload, StoredResult
+from pannier.settlements import Settlement, Succeeded
 from pannier.storage import Capabilities
 from pannier_memory.provider import MemoryStorage
 from tests.engine.simulation.ledger import Ledger

@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Final
 
-from pannier.records import JobFilter, JobRecord, JobStatus
+from pannier.inspection import JobFilter
+from pannier.records import JobRecord, JobStatus
 from tests.engine.simulation.journal import End
 from tests.engine.simulation.ledger import DIED, Known
 from tests.engine.simulation.program import LAYERS, LIMITS, Fashion, Script

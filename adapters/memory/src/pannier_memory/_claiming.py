@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 from pannier import transitions
-from pannier.records import Claim, Demand, JobRecord
+from pannier.claims import Claim, Demand
 from pannier_memory._agenda import Agenda
 from pannier_memory._store import Store
+
+if TYPE_CHECKING:
+    from pannier.records import JobRecord
 
 MAX_EXPIRED: Final = 1_000
 """So many expired jobs a claim marks at most on its way. The next one goes on, so that none takes long (R92, R119)."""

@@ -7,8 +7,9 @@ and takes a tenth of the time.
 
 from typing import Final, TypeAlias, TypeVar, cast
 
-from pannier.records import JobRecord, Json, Payload, Settlement, StoredResult, Succeeded
-from pannier.restoring import change_job, restore_payload, restore_settlement, restore_success
+from pannier.records import JobRecord, Json, Payload, StoredResult
+from pannier.restoring import change_job, restore_payload
+from pannier.settlements import Settlement, Succeeded, restore_settlement, restore_success
 
 Container: TypeAlias = dict[str, Json] | list[Json]
 OptionalPayload = TypeVar("OptionalPayload", Payload, Payload | None)

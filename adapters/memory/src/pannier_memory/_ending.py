@@ -2,7 +2,8 @@
 
 from datetime import datetime, timedelta
 
-from pannier.records import JobRecord, StaleJobs
+from pannier.purging import StaleJobs
+from pannier.records import JobRecord
 from pannier.transitions import is_leased
 from pannier_memory._store import Queue, Store
 

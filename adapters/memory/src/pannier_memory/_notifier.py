@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Final, final
 
-from pannier.records import JobRecord, Notice, NoticeKind
+from pannier.notices import Notice, NoticeKind
+from pannier.records import JobRecord
 
 NAMED: Final = 16
 """So many changes of one step are named one by one; of more a listener is told that he has MISSED some."""

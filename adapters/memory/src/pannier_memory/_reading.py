@@ -7,7 +7,8 @@ from itertools import chain
 from uuid import UUID
 
 from pannier.checks import require, require_int
-from pannier.records import JobFilter, JobPage, JobRecord, JobStatus
+from pannier.inspection import JobFilter, JobPage
+from pannier.records import JobRecord, JobStatus
 from pannier_memory._copying import copy_job
 from pannier_memory._portions import in_portions
 

@@ -7,7 +7,9 @@ from typing import final
 from uuid import UUID
 
 from pannier import transitions
-from pannier.records import COMPLETE, Cancellation, JobRecord, JobStatus, Lease, Payload, Requeue, Settlement
+from pannier.inspection import Requeue
+from pannier.records import COMPLETE, Cancellation, JobRecord, JobStatus, Lease, Payload
+from pannier.settlements import Settlement
 from pannier.transitions import Verdict
 from pannier_memory._agenda import Agenda
 from pannier_memory._notifier import Notifier

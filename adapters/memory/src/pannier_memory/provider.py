@@ -14,25 +14,14 @@ from typing import Final, TypeVar, final
 from uuid import UUID
 
 from pannier.checks import require, require_positive
+from pannier.claims import Claim, Claimed
 from pannier.errors import StorageClosedError
+from pannier.inspection import JobFilter, JobPage, Requeue
 from pannier.instants import utc
-from pannier.records import (
-    Cancellation,
-    Claim,
-    Claimed,
-    JobFilter,
-    JobPage,
-    JobRecord,
-    JobStatus,
-    Lease,
-    Notice,
-    Payload,
-    Purged,
-    Requeue,
-    Settlement,
-    StaleJobs,
-    StoredResult,
-)
+from pannier.notices import Notice
+from pannier.purging import Purged, StaleJobs
+from pannier.records import Cancellation, JobRecord, JobStatus, Lease, Payload, StoredResult
+from pannier.settlements import Settlement
 from pannier.storage import Capabilities, check_new_jobs
 from pannier_memory import _ending, _reading
 from pannier_memory._claiming import Claiming

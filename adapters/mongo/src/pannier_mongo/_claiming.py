@@ -16,8 +16,9 @@ from bson import ObjectId
 from pymongo import UpdateMany
 
 from pannier.checks import require
+from pannier.claims import Claim, Claimed, Demand, Unreadable
 from pannier.instants import round_up
-from pannier.records import Claim, Claimed, Demand, JobRecord, Lease, Unreadable
+from pannier.records import JobRecord, Lease
 from pannier.transitions import lease_end
 from pannier_mongo import _ending, _queries
 from pannier_mongo._connection import Session, Store, yield_between

@@ -7,8 +7,10 @@ from uuid import UUID
 
 from pymongo import DeleteMany, UpdateMany
 
+from pannier.inspection import Requeue
 from pannier.instants import round_down
-from pannier.records import Cancellation, JobStatus, Purged, Requeue, StaleJobs
+from pannier.purging import Purged, StaleJobs
+from pannier.records import Cancellation, JobStatus
 from pannier.transitions import cancel_answer, requeue_answer
 from pannier_mongo import _queries
 from pannier_mongo._connection import Session, Store

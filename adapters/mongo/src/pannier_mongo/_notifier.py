@@ -12,7 +12,8 @@ from pymongo.asynchronous.command_cursor import AsyncCommandCursor
 from pymongo.errors import PyMongoError
 
 from pannier.backoff import Backoff
-from pannier.records import JobStatus, Notice, NoticeKind
+from pannier.notices import Notice, NoticeKind
+from pannier.records import JobStatus
 from pannier.subscription import Subscription
 from pannier_mongo import _queries
 from pannier_mongo._connection import Store

@@ -9,8 +9,9 @@ from bson import DatetimeMS, ObjectId
 from pymongo import IndexModel
 
 from pannier.errortext import StoredError
+from pannier.inspection import JobFilter
 from pannier.instants import to_microseconds
-from pannier.records import COMPLETE, KEPT_ERRORS, JobFilter, JobStatus, Lease
+from pannier.records import COMPLETE, KEPT_ERRORS, JobStatus, Lease
 from pannier_mongo._documents import LEASED, JobDocument, StoredPayload, is_text
 
 Item = TypeVar("Item")

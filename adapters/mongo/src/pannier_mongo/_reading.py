@@ -5,7 +5,8 @@ from typing import Final, TypedDict, TypeVar, cast
 from uuid import UUID
 
 from pannier.errors import StorageRefusedError
-from pannier.records import JobFilter, JobPage, JobRecord, JobStatus, StoredResult
+from pannier.inspection import JobFilter, JobPage
+from pannier.records import JobRecord, JobStatus, StoredResult
 from pannier_mongo import _queries
 from pannier_mongo._connection import Store, yield_between
 from pannier_mongo._documents import UNREADABLE, JobDocument, is_text, to_job, to_result

@@ -12,7 +12,8 @@ from pymongo import UpdateMany, UpdateOne
 
 from pannier.errortext import to_tree
 from pannier.instants import round_up
-from pannier.records import Failed, JobStatus, Lease, Payload, Release, Retry, Settlement, Succeeded
+from pannier.records import JobStatus, Lease, Payload
+from pannier.settlements import Failed, Release, Retry, Settlement, Succeeded
 from pannier_mongo import _queries
 from pannier_mongo._connection import Session, Store
 from pannier_mongo._documents import RESOLUTION, JobDocument, from_payload

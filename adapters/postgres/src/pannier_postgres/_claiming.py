@@ -8,7 +8,8 @@ from uuid import UUID
 
 from asyncpg import Record
 
-from pannier.records import Claim, Claimed, JobRecord, Lease, Unreadable
+from pannier.claims import Claim, Claimed, Unreadable
+from pannier.records import JobRecord, Lease
 from pannier_postgres._connection import Connection
 from pannier_postgres._rows import check_text, to_claimed_job
 

@@ -5,7 +5,9 @@ from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
-from pannier.records import Cancellation, JobStatus, Purged, Requeue, StaleJobs
+from pannier.inspection import Requeue
+from pannier.purging import Purged, StaleJobs
+from pannier.records import Cancellation, JobStatus
 from pannier.transitions import cancel_answer, requeue_answer
 from pannier_postgres._connection import Connection
 from pannier_postgres._rows import is_text

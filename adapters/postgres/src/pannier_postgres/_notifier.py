@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from uuid import UUID
 
 from pannier.backoff import Backoff
-from pannier.records import Notice, NoticeKind
+from pannier.notices import Notice, NoticeKind
 from pannier.subscription import Subscription
 from pannier_postgres._connection import Connection, connect, disconnect
 from pannier_postgres._errors import DRIVER_ERRORS, translated

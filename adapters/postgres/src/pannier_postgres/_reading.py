@@ -8,7 +8,8 @@ from uuid import UUID
 from asyncpg import Record
 
 from pannier.errors import StorageRefusedError
-from pannier.records import JobFilter, JobPage, JobRecord, JobStatus, StoredResult
+from pannier.inspection import JobFilter, JobPage
+from pannier.records import JobRecord, JobStatus, StoredResult
 from pannier_postgres._connection import Connection, transaction
 from pannier_postgres._rows import from_metadata, is_text, to_job, to_result
 

@@ -10,7 +10,8 @@ from asyncpg import Record
 from attrs import define, field
 
 from pannier.errortext import dump_error
-from pannier.records import Failed, JobStatus, Lease, Outcome, Payload, Release, Retry, Settlement, Succeeded
+from pannier.records import JobStatus, Lease, Payload
+from pannier.settlements import Failed, Outcome, Release, Retry, Settlement, Succeeded
 from pannier_postgres._connection import AnyConnection, Connection, transaction
 from pannier_postgres._rows import from_payload
 

@@ -12,25 +12,14 @@ from attrs import evolve
 
 from pannier import transitions
 from pannier.checks import require, require_int, require_positive
+from pannier.claims import Claim, Claimed
 from pannier.errors import LeaseLostError, NotSupportedError, StorageClosedError
+from pannier.inspection import JobFilter, JobPage, Requeue
 from pannier.instants import utc
-from pannier.records import (
-    Cancellation,
-    Claim,
-    Claimed,
-    JobFilter,
-    JobPage,
-    JobRecord,
-    JobStatus,
-    Lease,
-    Notice,
-    Payload,
-    Purged,
-    Requeue,
-    Settlement,
-    StaleJobs,
-    StoredResult,
-)
+from pannier.notices import Notice
+from pannier.purging import Purged, StaleJobs
+from pannier.records import Cancellation, JobRecord, JobStatus, Lease, Payload, StoredResult
+from pannier.settlements import Settlement
 from pannier.storage import Capabilities, check_new_jobs
 from pannier_postgres import _claiming, _ending, _migrations, _reading, _settling, _storing
 from pannier_postgres._coalescing import Coalescer

@@ -10,8 +10,9 @@ from typing import Final
 from attrs import define, field, frozen
 
 from pannier.checks import require
+from pannier.claims import Claim, Claimed, Demand, Unreadable
 from pannier.instants import MICROSECOND, from_microseconds, to_microseconds
-from pannier.records import Claim, Claimed, Demand, JobRecord, Lease, Unreadable
+from pannier.records import JobRecord, Lease
 from pannier.transitions import lease_end
 from pannier_sqlite import _rows
 from pannier_sqlite._rows import ClaimedRow

@@ -7,8 +7,10 @@ from typing import Final
 from uuid import UUID
 
 from pannier.checks import require
+from pannier.inspection import Requeue
 from pannier.instants import MICROSECOND, to_microseconds
-from pannier.records import Cancellation, JobStatus, Purged, Requeue, StaleJobs
+from pannier.purging import Purged, StaleJobs
+from pannier.records import Cancellation, JobStatus
 from pannier.transitions import check_requeue
 from pannier_sqlite import _rows
 from pannier_sqlite._statements import statement

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar, final
 
 from attrs import define, field, frozen
 
-from pannier.records import Notice, NoticeKind
+from pannier.notices import Notice, NoticeKind
 from pannier_sqlite._thread import Work
 from pannier_sqlite.settings import Settings, Watch
 

@@ -7,7 +7,8 @@ from uuid import UUID
 from pannier import jsontext
 from pannier.checks import require, require_int
 from pannier.errors import StorageRefusedError
-from pannier.records import JobFilter, JobPage, JobRecord, JobStatus, StoredResult
+from pannier.inspection import JobFilter, JobPage
+from pannier.records import JobRecord, JobStatus, StoredResult
 from pannier_sqlite import _rows
 from pannier_sqlite._statements import statement
 from pannier_sqlite._thread import Work

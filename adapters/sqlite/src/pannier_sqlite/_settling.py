@@ -11,7 +11,8 @@ from attrs import field, frozen
 from pannier.checks import require
 from pannier.errortext import dump_errors
 from pannier.instants import to_microseconds
-from pannier.records import Failed, JobError, JobStatus, Lease, Payload, Release, Retry, Settlement, Succeeded
+from pannier.records import JobError, JobStatus, Lease, Payload
+from pannier.settlements import Failed, Release, Retry, Settlement, Succeeded
 from pannier.transitions import lease_end, with_error
 from pannier_sqlite import _rows
 from pannier_sqlite._rows import MAX_FENCE, Value

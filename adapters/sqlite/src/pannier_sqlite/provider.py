@@ -12,25 +12,14 @@ from uuid import UUID
 
 from attrs import field, frozen
 
+from pannier.claims import Claim, Claimed
 from pannier.errors import LeaseLostError, StorageClosedError
+from pannier.inspection import JobFilter, JobPage, Requeue
 from pannier.instants import utc
-from pannier.records import (
-    Cancellation,
-    Claim,
-    Claimed,
-    JobFilter,
-    JobPage,
-    JobRecord,
-    JobStatus,
-    Lease,
-    Notice,
-    Payload,
-    Purged,
-    Requeue,
-    Settlement,
-    StaleJobs,
-    StoredResult,
-)
+from pannier.notices import Notice
+from pannier.purging import Purged, StaleJobs
+from pannier.records import Cancellation, JobRecord, JobStatus, Lease, Payload, StoredResult
+from pannier.settlements import Settlement
 from pannier.storage import Capabilities
 from pannier_sqlite import _claiming, _ending, _reading, _rows, _settling, _storing
 from pannier_sqlite._connection import connect, until_free

@@ -28,7 +28,8 @@ from pannier.cli.showing import (
 )
 from pannier.cli.targets import Ids, Target, TargetOrId, inspector_of, opened, target_and_ids
 from pannier.cli.words import printable
-from pannier.records import Cancellation, JobFilter, JobRecord, JobStatus, Requeue
+from pannier.inspection import JobFilter, Requeue
+from pannier.records import Cancellation, JobRecord, JobStatus
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help="List, show, cancel and requeue jobs.")
 

@@ -14,7 +14,9 @@ from pannier.cli.jobs import Json, Metadata, Queues, Statuses, job_filter
 from pannier.cli.showing import STYLES, console, print_json, table
 from pannier.cli.targets import Target, inspector_of, opened
 from pannier.cli.words import printable
-from pannier.records import COMPLETE, JobFilter, JobStatus, Purged, StaleJobs
+from pannier.inspection import JobFilter
+from pannier.purging import Purged, StaleJobs
+from pannier.records import COMPLETE, JobStatus
 
 PURGED_BY_DEFAULT = (JobStatus.SUCCEEDED, JobStatus.CANCELLED)
 

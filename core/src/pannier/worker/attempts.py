@@ -9,8 +9,9 @@ from uuid import UUID
 from pannier.commands import JobResult
 from pannier.context import JobContext, StopReason, StopToken
 from pannier.handlers import HandlerKind
-from pannier.records import JobRecord, Lease, Outcome, Release, Settlement
-from pannier.restoring import restore_lease, restore_settlement
+from pannier.records import JobRecord, Lease
+from pannier.restoring import restore_lease
+from pannier.settlements import Outcome, Release, Settlement, restore_settlement
 
 if TYPE_CHECKING:
     import asyncio

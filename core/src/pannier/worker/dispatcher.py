@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from pannier.backoff import Backoff
+from pannier.claims import Claim, Claimed, Demand
 from pannier.clock import Clock
-from pannier.records import Claim, Claimed, Demand, JobRecord
+from pannier.records import JobRecord
 from pannier.storage import JobStorageProvider
 from pannier.worker.attempts import Attempts
 from pannier.worker.lanes import Lane

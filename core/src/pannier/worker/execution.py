@@ -15,8 +15,8 @@ from pannier.commands import Command, JobResult, TrackableJob, set_tracking_id
 from pannier.context import CURRENT_JOB, JobContext, StopReason
 from pannier.errors import TimeLimitExceededError, UnstorableError
 from pannier.invocation import Call, Invoker, encode_progress
-from pannier.records import Failed, JobRecord, Outcome, Release, Succeeded
-from pannier.restoring import restore_success
+from pannier.records import JobRecord
+from pannier.settlements import Failed, Outcome, Release, Succeeded, restore_success
 from pannier.storage import JobResultProvider
 from pannier.worker.attempts import Attempt, Phase
 from pannier.worker.failures import describe, judge

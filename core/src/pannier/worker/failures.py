@@ -7,7 +7,8 @@ from random import Random
 from typing import Final
 
 from pannier.options import QueueOptions
-from pannier.records import Failed, JobError, JobRecord, Retry
+from pannier.records import JobError, JobRecord
+from pannier.settlements import Failed, Retry
 
 _END_OF_TIME: Final = datetime(9999, 12, 31, tzinfo=UTC)
 

@@ -8,7 +8,9 @@ from typing import Final
 
 from pannier.context import StopReason
 from pannier.hints import Hints
-from pannier.records import JobRecord, Lease, Notice, NoticeKind, Release, Retry, Succeeded
+from pannier.notices import Notice, NoticeKind
+from pannier.records import JobRecord, Lease
+from pannier.settlements import Release, Retry, Succeeded
 from pannier.storage import JobStorageProvider
 from pannier.worker.attempts import Attempt, Attempts, Phase
 from pannier.worker.execution import Execution

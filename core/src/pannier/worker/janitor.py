@@ -8,7 +8,8 @@ from random import Random
 from typing import Final
 
 from pannier.clock import Clock
-from pannier.records import JobStatus, Purged, StaleJobs
+from pannier.purging import Purged, StaleJobs
+from pannier.records import JobStatus
 from pannier.storage import JobStorageProvider
 
 logger = logging.getLogger("pannier.worker")

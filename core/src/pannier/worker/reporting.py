@@ -8,7 +8,8 @@ from typing import assert_never
 from pannier.clock import Clock
 from pannier.events import JobEvent, JobEventKind
 from pannier.observers import Observers
-from pannier.records import Failed, JobError, JobRecord, JobStatus, Release, Retry, Succeeded
+from pannier.records import JobError, JobRecord, JobStatus
+from pannier.settlements import Failed, Release, Retry, Succeeded
 from pannier.worker.attempts import Attempt
 
 logger = logging.getLogger("pannier.worker")

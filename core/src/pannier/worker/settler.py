@@ -8,9 +8,11 @@ from datetime import timedelta
 from typing import Final
 
 from pannier.backoff import Backoff
+from pannier.claims import Unreadable
 from pannier.clock import Clock
 from pannier.errors import UnstorableError
-from pannier.records import Failed, JobError, Lease, Settlement, Unreadable
+from pannier.records import JobError, Lease
+from pannier.settlements import Failed, Settlement
 from pannier.storage import JobStorageProvider
 from pannier.worker.attempts import Attempt
 

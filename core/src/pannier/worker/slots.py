@@ -8,7 +8,8 @@ from typing import Final
 
 from pannier.clock import Clock
 from pannier.context import StopReason
-from pannier.records import JobRecord, Release
+from pannier.records import JobRecord
+from pannier.settlements import Release
 from pannier.worker.attempts import Attempt, Attempts, Phase
 from pannier.worker.execution import Execution
 from pannier.worker.failures import died_too_often

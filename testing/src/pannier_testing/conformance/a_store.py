@@ -7,22 +7,11 @@ from typing import Final
 from attrs import evolve
 from hypothesis import strategies as st
 
+from pannier.claims import Demand
 from pannier.errors import UnstorableError
-from pannier.records import (
-    Cancellation,
-    Demand,
-    JobFilter,
-    JobRecord,
-    JobStatus,
-    Json,
-    Lease,
-    Payload,
-    Release,
-    Requeue,
-    Settlement,
-    StoredResult,
-    Succeeded,
-)
+from pannier.inspection import JobFilter, Requeue
+from pannier.records import Cancellation, JobRecord, JobStatus, Json, Lease, Payload, StoredResult
+from pannier.settlements import Release, Settlement, Succeeded
 from pannier.storage import JobStorageProvider
 from pannier_testing import acts
 from pannier_testing.builders import (

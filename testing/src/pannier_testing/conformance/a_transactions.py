@@ -5,7 +5,8 @@ from datetime import timedelta
 from attrs import evolve
 
 from pannier.errors import LeaseLostError, StorageBusyError
-from pannier.records import JobStatus, Lease, Outcome, Payload, Release, Settlement, Succeeded
+from pannier.records import JobStatus, Lease, Payload
+from pannier.settlements import Outcome, Release, Settlement, Succeeded
 from pannier_testing import acts
 from pannier_testing.builders import LEASE, MINUTE, SECOND, T0, failed, full_job, ids_of, retry
 from pannier_testing.rules import Need, rule

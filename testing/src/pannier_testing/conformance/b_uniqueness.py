@@ -11,7 +11,9 @@ from attrs import evolve
 from hypothesis import strategies as st
 
 from pannier.errors import UnstorableError
-from pannier.records import JobRecord, JobStatus, Json, Payload, Release, Requeue, Succeeded
+from pannier.inspection import Requeue
+from pannier.records import JobRecord, JobStatus, Json, Payload
+from pannier.settlements import Release, Succeeded
 from pannier.storage import JobStorageProvider
 from pannier_testing import acts, crowds
 from pannier_testing.builders import LEASE, MINUTE, QUEUE, SECOND, T0, failed, full_job, ids_of, retry

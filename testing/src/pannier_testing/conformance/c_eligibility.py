@@ -6,8 +6,10 @@ from typing import Final
 from attrs import evolve
 from hypothesis import strategies as st
 
+from pannier.claims import Demand
 from pannier.instants import round_down, round_up
-from pannier.records import COMPLETE, Demand, JobRecord, Lease, Settlement
+from pannier.records import COMPLETE, JobRecord, Lease
+from pannier.settlements import Settlement
 from pannier.storage import JobStorageProvider
 from pannier_testing import acts
 from pannier_testing.builders import LEASE, MINUTE, SECOND, T0, claim_of, ids_of, retry

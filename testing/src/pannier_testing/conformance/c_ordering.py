@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from pannier.records import PRIORITIES, JobRecord, Release, Settlement, Succeeded
+from pannier.records import PRIORITIES, JobRecord
+from pannier.settlements import Release, Settlement, Succeeded
 from pannier.storage import JobStorageProvider
 from pannier_testing import acts
 from pannier_testing.builders import MINUTE, SECOND, T0, claim_of, ids_of, retry

@@ -6,18 +6,10 @@ from uuid import UUID
 
 from attrs import evolve
 
-from pannier.records import (
-    Claimed,
-    JobRecord,
-    JobStatus,
-    Json,
-    Outcome,
-    Payload,
-    Release,
-    Requeue,
-    Settlement,
-    Succeeded,
-)
+from pannier.claims import Claimed
+from pannier.inspection import Requeue
+from pannier.records import JobRecord, JobStatus, Json, Payload
+from pannier.settlements import Outcome, Release, Settlement, Succeeded
 from pannier_testing import acts, crowds
 from pannier_testing.builders import LEASE, MINUTE, SECOND, T0, claim_of, failed, full_job, ids_of, retry
 from pannier_testing.rules import Need, rule

@@ -7,7 +7,8 @@ from typing import Final
 
 from attrs import evolve
 
-from pannier.records import JobRecord, JobStatus, Lease, Outcome, Payload, Release, Settlement, Succeeded
+from pannier.records import JobRecord, JobStatus, Lease, Payload
+from pannier.settlements import Outcome, Release, Settlement, Succeeded
 from pannier.storage import JobStorageProvider
 from pannier_testing import acts
 from pannier_testing.builders import LEASE, MINUTE, SECOND, T0, claim_of, failed, ids_of, retry

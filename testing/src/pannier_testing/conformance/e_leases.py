@@ -7,7 +7,8 @@ from typing import Final
 from attrs import evolve
 
 from pannier.instants import round_up
-from pannier.records import JobStatus, Outcome, Release, Succeeded
+from pannier.records import JobStatus
+from pannier.settlements import Outcome, Release, Succeeded
 from pannier_testing import acts
 from pannier_testing.builders import LEASE, MINUTE, SECOND, T0, failed, full_job, ids_of, retry
 from pannier_testing.rules import rule

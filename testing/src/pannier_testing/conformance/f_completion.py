@@ -6,20 +6,9 @@ from typing import Final, assert_never
 
 from attrs import evolve
 
-from pannier.records import (
-    COMPLETE,
-    Failed,
-    JobRecord,
-    JobStatus,
-    Lease,
-    Outcome,
-    Payload,
-    Release,
-    Requeue,
-    Retry,
-    Settlement,
-    Succeeded,
-)
+from pannier.inspection import Requeue
+from pannier.records import COMPLETE, JobRecord, JobStatus, Lease, Payload
+from pannier.settlements import Failed, Outcome, Release, Retry, Settlement, Succeeded
 from pannier.storage import JobStorageProvider
 from pannier_testing import acts
 from pannier_testing.builders import LEASE, MINUTE, SECOND, T0, failed, full_job, ids_of, retry

@@ -5,18 +5,10 @@ from typing import Final
 
 from attrs import evolve
 
-from pannier.records import (
-    KEPT_ERRORS,
-    MESSAGE_BYTES,
-    TRACEBACK_BYTES,
-    JobFilter,
-    JobStatus,
-    Lease,
-    Release,
-    Requeue,
-    Settlement,
-    Unreadable,
-)
+from pannier.claims import Unreadable
+from pannier.inspection import JobFilter, Requeue
+from pannier.records import KEPT_ERRORS, MESSAGE_BYTES, TRACEBACK_BYTES, JobStatus, Lease
+from pannier.settlements import Release, Settlement
 from pannier_testing import acts
 from pannier_testing.builders import LEASE, SECOND, T0, claim_of, error_at, failed, full_job, retry
 from pannier_testing.rules import Need, rule

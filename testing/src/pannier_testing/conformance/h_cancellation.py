@@ -7,16 +7,8 @@ from uuid import UUID
 
 from attrs import evolve
 
-from pannier.records import (
-    Cancellation,
-    JobRecord,
-    JobStatus,
-    Json,
-    Outcome,
-    Payload,
-    Release,
-    Succeeded,
-)
+from pannier.records import Cancellation, JobRecord, JobStatus, Json, Payload
+from pannier.settlements import Outcome, Release, Succeeded
 from pannier.storage import JobStorageProvider
 from pannier_testing import acts
 from pannier_testing.builders import LEASE, SECOND, T0, claim_of, failed, full_job, retry

@@ -3,16 +3,9 @@
 from typing import Final
 
 from pannier.errors import UnstorableError
-from pannier.records import (
-    JobRecord,
-    JobStatus,
-    Outcome,
-    Payload,
-    Release,
-    Requeue,
-    StoredResult,
-    Succeeded,
-)
+from pannier.inspection import Requeue
+from pannier.records import JobRecord, JobStatus, Payload, StoredResult
+from pannier.settlements import Outcome, Release, Succeeded
 from pannier.storage import JobStorageProvider
 from pannier_testing import acts
 from pannier_testing.builders import LEASE, MINUTE, SECOND, T0, failed, retry

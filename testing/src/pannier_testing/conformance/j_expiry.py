@@ -5,20 +5,10 @@ from typing import Final
 
 from attrs import evolve
 
-from pannier.records import (
-    COMPLETE,
-    JobFilter,
-    JobRecord,
-    JobStatus,
-    Lease,
-    Payload,
-    Purged,
-    Release,
-    Requeue,
-    Settlement,
-    StaleJobs,
-    Succeeded,
-)
+from pannier.inspection import JobFilter, Requeue
+from pannier.purging import Purged, StaleJobs
+from pannier.records import COMPLETE, JobRecord, JobStatus, Lease, Payload
+from pannier.settlements import Release, Settlement, Succeeded
 from pannier.storage import JobStorageProvider
 from pannier_testing import acts
 from pannier_testing.builders import LEASE, MINUTE, SECOND, T0, failed, full_job, retry

@@ -7,8 +7,9 @@ from typing import Final, TypeVar
 import attrs
 from hypothesis import strategies as st
 
+from pannier.claims import Demand
 from pannier.errors import UnstorableError
-from pannier.records import Demand, JobRecord, JobStatus
+from pannier.records import JobRecord, JobStatus
 from pannier_testing import acts, history
 from pannier_testing.builders import LEASE, MINUTE, SECOND, T0, WORKER, claim_of, error_at, failed, retry
 from pannier_testing.rules import Need, rule

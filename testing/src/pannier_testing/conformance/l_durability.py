@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from datetime import timedelta
 
-from pannier.records import JobFilter, JobRecord, JobStatus, Outcome, Payload, Release, Settlement, StaleJobs, Succeeded
+from pannier.inspection import JobFilter
+from pannier.purging import StaleJobs
+from pannier.records import JobRecord, JobStatus, Payload
+from pannier.settlements import Outcome, Release, Settlement, Succeeded
 from pannier.storage import JobInspector, JobResultProvider, JobStorageProvider
 from pannier_testing.builders import LEASE, SECOND, T0, claim_of, failed, full_job, ids_of, retry
 from pannier_testing.checks import InconclusiveError

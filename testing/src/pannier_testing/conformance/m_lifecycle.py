@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from pannier.errors import PannierError
-from pannier.records import Settlement, Succeeded
+from pannier.settlements import Settlement, Succeeded
 from pannier.storage import JobStorageProvider
 from pannier_testing.builders import SECOND, T0, claim_of, ids_of
 from pannier_testing.forking import use_in_a_fork

@@ -6,7 +6,9 @@ from itertools import count
 from random import Random
 from uuid import UUID
 
-from pannier.records import Claim, Claimed, JobRecord, Lease, Outcome, Release, Settlement, Succeeded
+from pannier.claims import Claim, Claimed
+from pannier.records import JobRecord, Lease
+from pannier.settlements import Outcome, Release, Settlement, Succeeded
 from pannier.storage import JobStorageProvider
 from pannier_testing.builders import LEASE, SECOND, T0, claim_of, retry
 from pannier_testing.linearizability import Call, explain

@@ -9,8 +9,11 @@ from typing import Final
 from attrs import evolve
 from hypothesis import strategies as st
 
+from pannier.claims import Claim, Demand
 from pannier.errors import UnstorableError
-from pannier.records import COMPLETE, Cancellation, Claim, Demand, JobFilter, JobRecord, JobStatus, Lease, Succeeded
+from pannier.inspection import JobFilter
+from pannier.records import COMPLETE, Cancellation, JobRecord, JobStatus, Lease
+from pannier.settlements import Succeeded
 from pannier.storage import JobStorageProvider
 from pannier.urls import StorageUrl
 from pannier_testing import acts

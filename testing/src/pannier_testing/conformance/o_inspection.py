@@ -7,19 +7,10 @@ from random import Random
 from typing import Final
 from uuid import UUID
 
-from pannier.records import (
-    COMPLETE,
-    JobFilter,
-    JobRecord,
-    JobStatus,
-    Lease,
-    Outcome,
-    Payload,
-    Release,
-    Settlement,
-    StaleJobs,
-    Succeeded,
-)
+from pannier.inspection import JobFilter
+from pannier.purging import StaleJobs
+from pannier.records import COMPLETE, JobRecord, JobStatus, Lease, Payload
+from pannier.settlements import Outcome, Release, Settlement, Succeeded
 from pannier.storage import JobInspector, JobStorageProvider
 from pannier_testing import acts
 from pannier_testing.builders import LEASE, MINUTE, SECOND, T0, claim_of, failed, ids_of, new_id, new_job, retry

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from pannier.codec import ConverterCodec
 from pannier.errors import UnstorableError
-from pannier.records import JobFilter, JobRecord, JobStatus, Json, Lease, Payload, Settlement, Succeeded
+from pannier.inspection import JobFilter
+from pannier.records import JobRecord, JobStatus, Json, Lease, Payload
+from pannier.settlements import Settlement, Succeeded
 from pannier.storage import JobStorageProvider
 from pannier_testing import acts
 from pannier_testing.builders import SECOND, T0, claim_of

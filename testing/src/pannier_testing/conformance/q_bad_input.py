@@ -12,26 +12,17 @@ from uuid import UUID
 import attrs
 from attrs import evolve, frozen
 
+from pannier.claims import Claim, Demand
 from pannier.errors import (
     StorageClosedError,
     StorageError,
     StorageRefusedError,
     StorageUnavailableError,
 )
-from pannier.records import (
-    Claim,
-    Demand,
-    JobFilter,
-    JobRecord,
-    JobStatus,
-    Json,
-    Lease,
-    Payload,
-    Release,
-    Settlement,
-    StaleJobs,
-    Succeeded,
-)
+from pannier.inspection import JobFilter
+from pannier.purging import StaleJobs
+from pannier.records import JobRecord, JobStatus, Json, Lease, Payload
+from pannier.settlements import Release, Settlement, Succeeded
 from pannier.storage import JobStorageProvider
 from pannier_testing import acts
 from pannier_testing.builders import LEASE, MINUTE, SECOND, T0, WORKER, claim_of, error_at, failed

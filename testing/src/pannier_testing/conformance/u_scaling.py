@@ -10,7 +10,9 @@ from typing import Final
 
 from attrs import frozen
 
-from pannier.records import COMPLETE, JobRecord, Settlement, StaleJobs, Succeeded
+from pannier.purging import StaleJobs
+from pannier.records import COMPLETE, JobRecord
+from pannier.settlements import Settlement, Succeeded
 from pannier.storage import JobStorageProvider
 from pannier_testing.builders import MINUTE, SECOND, T0, claim_of
 from pannier_testing.rules import rule

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 from attrs import evolve
 
-from pannier.records import Claim, Demand
+from pannier.claims import Claim, Demand
 from pannier.storage import JobStorageProvider
 from pannier_testing import acts
 from pannier_testing.builders import LEASE, LOOK_AHEAD, MINUTE, SECOND, T0, claim_of, retry

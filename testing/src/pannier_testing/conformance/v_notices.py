@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
-from pannier.records import Notice, NoticeKind, Release, Succeeded
+from pannier.notices import Notice, NoticeKind
+from pannier.settlements import Release, Succeeded
 from pannier.storage import JobStorageProvider
 from pannier_testing import acts
 from pannier_testing.builders import T0, claim_of, failed, ids_of

@@ -8,7 +8,8 @@ from typing import Final, TypeVar
 from attrs import evolve, frozen
 
 from pannier.errors import UnstorableError
-from pannier.records import JobRecord, JobStatus, Json, Lease, Outcome, Payload, Release, Settlement, Succeeded
+from pannier.records import JobRecord, JobStatus, Json, Lease, Payload
+from pannier.settlements import Outcome, Release, Settlement, Succeeded
 from pannier.storage import JobStorageProvider
 from pannier_testing import acts
 from pannier_testing.builders import LEASE, MINUTE, SECOND, T0, claim_of, failed, ids_of, retry

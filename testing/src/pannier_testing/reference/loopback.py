@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
+from pannier.claims import Claim, Claimed
 from pannier.errors import (
     PannierError,
     StorageClosedError,
@@ -22,25 +23,11 @@ from pannier.errors import (
     StorageUnavailableError,
     UnstorableError,
 )
-from pannier.records import (
-    Cancellation,
-    Claim,
-    Claimed,
-    JobFilter,
-    JobPage,
-    JobRecord,
-    JobStatus,
-    Json,
-    Lease,
-    Notice,
-    NoticeKind,
-    Payload,
-    Purged,
-    Requeue,
-    Settlement,
-    StaleJobs,
-    StoredResult,
-)
+from pannier.inspection import JobFilter, JobPage, Requeue
+from pannier.notices import Notice, NoticeKind
+from pannier.purging import Purged, StaleJobs
+from pannier.records import Cancellation, JobRecord, JobStatus, Json, Lease, Payload, StoredResult
+from pannier.settlements import Settlement
 from pannier.storage import Capabilities, check_new_jobs
 from pannier.urls import StorageUrl
 from pannier_testing import wire

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from attrs import evolve
 
-from pannier import records as r
+from pannier import storage as r
 from pannier.records import JobRecord, JobStatus
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -6,7 +6,9 @@ from uuid import UUID, uuid4
 
 from attrs import evolve
 
-from pannier.records import Cancellation, Claim, Claimed, JobRecord, Lease, Payload, Settlement
+from pannier.claims import Claim, Claimed
+from pannier.records import Cancellation, JobRecord, Lease, Payload
+from pannier.settlements import Settlement
 from pannier.storage import JobStorageProvider
 from pannier.urls import StorageUrl
 from pannier_testing.reference.loopback import LoopbackProvider

@@ -10,7 +10,8 @@ from uuid import UUID
 from attrs import define, field
 
 from pannier.errors import LeaseLostError, StorageBusyError
-from pannier.records import JobRecord, Lease, Settlement
+from pannier.records import JobRecord, Lease
+from pannier.settlements import Settlement
 from pannier_testing.reference.provider import ReferenceProvider, Shelf
 from pannier_testing.saboteurs.making import on_reference, on_sqlite
 from pannier_testing.saboteurs.relay import TransactionalRelay

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from pannier.records import Claim, Claimed
+from pannier.claims import Claim, Claimed
 from pannier_testing.reference.provider import ReferenceProvider
 from pannier_testing.saboteurs.making import ANGEL, on_reference
 

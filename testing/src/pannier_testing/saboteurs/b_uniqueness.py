@@ -9,7 +9,9 @@ from uuid import UUID
 
 from attrs import evolve, frozen
 
-from pannier.records import COMPLETE, JobRecord, Lease, Release, Requeue, Settlement
+from pannier.inspection import Requeue
+from pannier.records import COMPLETE, JobRecord, Lease
+from pannier.settlements import Release, Settlement
 from pannier_testing.reference.ledger import Ledger
 from pannier_testing.reference.model import Model
 from pannier_testing.reference.provider import ReferenceProvider

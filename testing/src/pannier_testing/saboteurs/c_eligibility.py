@@ -6,7 +6,9 @@ from uuid import UUID
 
 from attrs import evolve
 
-from pannier.records import Claim, Claimed, Demand, JobRecord, JobStatus, Purged, StaleJobs
+from pannier.claims import Claim, Claimed, Demand
+from pannier.purging import Purged, StaleJobs
+from pannier.records import JobRecord, JobStatus
 from pannier_testing.reference.model import Model
 from pannier_testing.reference.provider import ReferenceProvider
 from pannier_testing.saboteurs.making import on_memory, on_model, on_reference, on_sqlite

@@ -8,8 +8,10 @@ from datetime import datetime, timedelta
 
 from attrs import evolve
 
+from pannier.claims import Claim, Claimed, Demand
 from pannier.errors import StorageBusyError
-from pannier.records import Claim, Claimed, Demand, JobRecord, JobStatus, Outcome, Release
+from pannier.records import JobRecord, JobStatus
+from pannier.settlements import Outcome, Release
 from pannier.storage import JobStorageProvider
 from pannier.urls import StorageUrl
 from pannier_testing.reference.ledger import Ledger

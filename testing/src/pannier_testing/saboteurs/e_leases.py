@@ -7,21 +7,10 @@ from uuid import UUID
 
 from attrs import evolve
 
-from pannier.records import (
-    Claim,
-    Failed,
-    JobRecord,
-    JobStatus,
-    Lease,
-    Outcome,
-    Payload,
-    Purged,
-    Release,
-    Retry,
-    Settlement,
-    StaleJobs,
-    Succeeded,
-)
+from pannier.claims import Claim
+from pannier.purging import Purged, StaleJobs
+from pannier.records import JobRecord, JobStatus, Lease, Payload
+from pannier.settlements import Failed, Outcome, Release, Retry, Settlement, Succeeded
 from pannier_testing.reference.ledger import Ledger
 from pannier_testing.reference.model import Model
 from pannier_testing.saboteurs.making import on_ledger, on_memory, on_model, on_sqlite

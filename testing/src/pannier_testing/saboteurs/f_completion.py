@@ -9,7 +9,9 @@ from datetime import datetime
 
 from attrs import evolve
 
-from pannier.records import Claim, JobRecord, JobStatus, Lease, Outcome, Settlement, Succeeded
+from pannier.claims import Claim
+from pannier.records import JobRecord, JobStatus, Lease
+from pannier.settlements import Outcome, Settlement, Succeeded
 from pannier_testing.reference.ledger import Ledger
 from pannier_testing.reference.model import Model
 from pannier_testing.reference.provider import ReferenceProvider

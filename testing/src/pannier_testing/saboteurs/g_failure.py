@@ -8,7 +8,7 @@ from uuid import UUID
 
 from attrs import evolve, frozen
 
-from pannier import records as r
+from pannier import storage as r
 from pannier.errors import StorageRefusedError
 from pannier.records import JobError, JobRecord, JobStatus
 from pannier_testing.reference.ledger import Ledger

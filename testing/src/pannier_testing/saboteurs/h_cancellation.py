@@ -8,9 +8,11 @@ from uuid import UUID
 
 from attrs import evolve
 
-from pannier import records as r
+from pannier import storage as r
+from pannier.claims import Claim, Claimed
 from pannier.errors import StorageConflictError
-from pannier.records import Cancellation, Claim, Claimed, JobRecord, JobStatus, Lease, Settlement
+from pannier.records import Cancellation, JobRecord, JobStatus, Lease
+from pannier.settlements import Settlement
 from pannier_testing.reference.model import Model
 from pannier_testing.reference.provider import ReferenceProvider, Shelf
 from pannier_testing.saboteurs.making import on_memory, on_model, on_reference

@@ -6,9 +6,10 @@ from uuid import UUID
 
 from attrs import evolve
 
-from pannier import records as r
+from pannier import storage as r
 from pannier.errors import UnstorableError
-from pannier.records import JobRecord, JobStatus, Lease, Payload, Settlement, StoredResult, Succeeded
+from pannier.records import JobRecord, JobStatus, Lease, Payload, StoredResult
+from pannier.settlements import Settlement, Succeeded
 from pannier.storage import Capabilities
 from pannier_testing.reference.model import Model
 from pannier_testing.reference.provider import CAPABILITIES, ReferenceProvider, Shelf

@@ -9,8 +9,10 @@ from uuid import UUID
 
 from attrs import evolve
 
-from pannier import records as r
-from pannier.records import JobRecord, JobStatus, Purged, Requeue, StaleJobs
+from pannier import storage as r
+from pannier.inspection import Requeue
+from pannier.purging import Purged, StaleJobs
+from pannier.records import JobRecord, JobStatus
 from pannier_testing.reference.model import Model
 from pannier_testing.reference.provider import ReferenceProvider
 from pannier_testing.saboteurs.making import Aids, on_model, on_reference, on_sqlite

@@ -7,8 +7,11 @@ from uuid import UUID
 
 from attrs import evolve, frozen
 
-from pannier import records as r
-from pannier.records import Cancellation, Claim, Claimed, JobError, JobRecord, Lease, Retry, StaleJobs
+from pannier import storage as r
+from pannier.claims import Claim, Claimed
+from pannier.purging import StaleJobs
+from pannier.records import Cancellation, JobError, JobRecord, Lease
+from pannier.settlements import Retry
 from pannier_testing.reference.model import Model
 from pannier_testing.reference.provider import ReferenceProvider
 from pannier_testing.saboteurs.making import on_model, on_reference, on_values

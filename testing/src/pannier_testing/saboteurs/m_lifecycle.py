@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from pannier.records import Cancellation, Claim, Claimed, JobRecord, Lease, Settlement
+from pannier.claims import Claim, Claimed
+from pannier.records import Cancellation, JobRecord, Lease
+from pannier.settlements import Settlement
 from pannier_testing.reference.provider import ReferenceProvider, Shelf
 from pannier_testing.saboteurs.making import on_memory, on_reference
 from pannier_testing.saboteurs.relay import Relay

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from pannier.records import JobRecord, Lease, Settlement
+from pannier.records import JobRecord, Lease
+from pannier.settlements import Settlement
 from pannier_testing.reference.provider import ReferenceProvider, Shelf
 from pannier_testing.saboteurs.making import on_reference
 

@@ -5,7 +5,8 @@ from uuid import UUID
 
 from attrs import evolve
 
-from pannier.records import JobFilter, JobPage, JobRecord, JobStatus
+from pannier.inspection import JobFilter, JobPage
+from pannier.records import JobRecord, JobStatus
 from pannier_testing.reference.model import Model
 from pannier_testing.reference.provider import ReferenceProvider
 from pannier_testing.saboteurs.making import on_memory, on_model, on_reference

@@ -9,9 +9,10 @@ from uuid import UUID
 
 from attrs import evolve, frozen
 
-from pannier import records as r
+from pannier import storage as r
 from pannier.errors import UnstorableError
-from pannier.records import JobRecord, Json, Lease, Payload, Settlement, Succeeded
+from pannier.records import JobRecord, Json, Lease, Payload
+from pannier.settlements import Settlement, Succeeded
 from pannier_testing.reference.model import Model
 from pannier_testing.reference.provider import ReferenceProvider
 from pannier_testing.saboteurs.making import on_model, on_reference, on_values

@@ -6,19 +6,12 @@ from uuid import UUID
 
 from attrs import frozen
 
+from pannier.claims import Claim, Demand
 from pannier.errors import StorageError, StorageRefusedError, StorageUnavailableError, UnstorableError
-from pannier.records import (
-    Cancellation,
-    Claim,
-    Demand,
-    JobFilter,
-    JobPage,
-    JobRecord,
-    Lease,
-    Retry,
-    Settlement,
-    StaleJobs,
-)
+from pannier.inspection import JobFilter, JobPage
+from pannier.purging import StaleJobs
+from pannier.records import Cancellation, JobRecord, Lease
+from pannier.settlements import Retry, Settlement
 from pannier_testing.reference.loopback import LoopbackProvider
 from pannier_testing.reference.provider import ReferenceProvider
 from pannier_testing.saboteurs.making import on_loopback, on_memory, on_reference, on_values

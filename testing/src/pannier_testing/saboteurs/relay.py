@@ -6,23 +6,12 @@ from datetime import datetime, timedelta
 from typing import Protocol, cast
 from uuid import UUID
 
-from pannier.records import (
-    Cancellation,
-    Claim,
-    Claimed,
-    JobFilter,
-    JobPage,
-    JobRecord,
-    JobStatus,
-    Lease,
-    Notice,
-    Payload,
-    Purged,
-    Requeue,
-    Settlement,
-    StaleJobs,
-    StoredResult,
-)
+from pannier.claims import Claim, Claimed
+from pannier.inspection import JobFilter, JobPage, Requeue
+from pannier.notices import Notice
+from pannier.purging import Purged, StaleJobs
+from pannier.records import Cancellation, JobRecord, JobStatus, Lease, Payload, StoredResult
+from pannier.settlements import Settlement
 from pannier.storage import (
     Capabilities,
     JobInspector,

@@ -3,7 +3,10 @@
 from datetime import datetime
 from uuid import UUID
 
-from pannier.records import Cancellation, Claim, Claimed, JobFilter, JobRecord, JobStatus, Settlement
+from pannier.claims import Claim, Claimed
+from pannier.inspection import JobFilter
+from pannier.records import Cancellation, JobRecord, JobStatus
+from pannier.settlements import Settlement
 from pannier_testing.reference.model import Model
 from pannier_testing.saboteurs.making import on_memory, on_model
 from pannier_testing.saboteurs.relay import Relay

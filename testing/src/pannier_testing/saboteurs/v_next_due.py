@@ -7,7 +7,8 @@ from uuid import UUID
 
 from attrs import evolve
 
-from pannier.records import Claim, Claimed, JobRecord, JobStatus
+from pannier.claims import Claim, Claimed
+from pannier.records import JobRecord, JobStatus
 from pannier_testing.reference.model import Model
 from pannier_testing.reference.provider import ReferenceProvider
 from pannier_testing.saboteurs.making import on_model, on_reference

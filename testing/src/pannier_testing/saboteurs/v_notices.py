@@ -6,7 +6,9 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from uuid import UUID
 
-from pannier.records import Cancellation, JobRecord, Lease, Notice, Settlement
+from pannier.notices import Notice
+from pannier.records import Cancellation, JobRecord, Lease
+from pannier.settlements import Settlement
 from pannier_testing.reference.loopback import LoopbackProvider
 from pannier_testing.reference.provider import ReferenceProvider, Shelf
 from pannier_testing.saboteurs.making import on_loopback, on_reference
