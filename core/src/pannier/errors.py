@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import ClassVar
 from uuid import UUID
 
-import attrs
+# Plain classes: making them by attrs took a twentieth of the import. What __init__ hands on is what pickle needs.
 
 
 class PannierError(Exception):
@@ -62,7 +62,6 @@ class StorageRefusedError(StorageError):
     """The storage refuses what pannier needs: a wrong password, a missing right, a full disk, a bad statement."""
 
 
-@attrs.define
 class UnstorableError(StorageError):
     """
     A value cannot be held by this storage exactly. Raised before anything of the call is written (R5, R71, R123).
@@ -72,20 +71,23 @@ class UnstorableError(StorageError):
         reason: What cannot be held, without the value itself.
     """
 
-    tracking_id: UUID | None
-    reason: str
+    def __init__(self, tracking_id: UUID | None, reason: str) -> None:
+        super().__init__(tracking_id, reason)
+        self.tracking_id = tracking_id
+        self.reason = reason
 
     def __str__(self) -> str:
         which = "a value" if self.tracking_id is None else f"job {self.tracking_id}"
         return f"{which} can't be stored: {self.reason}"
 
 
-@attrs.define
 class SchemaTooNewError(StorageError):
     """The store was made by a newer pannier that says it is incompatible with this one. Nothing was changed (R115)."""
 
-    found: int
-    known: int
+    def __init__(self, found: int, known: int) -> None:
+        super().__init__(found, known)
+        self.found = found
+        self.known = known
 
     def __str__(self) -> str:
         return (
@@ -94,7 +96,6 @@ class SchemaTooNewError(StorageError):
         )
 
 
-@attrs.define
 class LeaseLostError(StorageError):
     """
     A settlement in the caller's transaction named a lease that no longer stands. Let the transaction roll back (R9).
@@ -103,20 +104,23 @@ class LeaseLostError(StorageError):
         tracking_ids: The jobs whose leases were refused.
     """
 
-    tracking_ids: tuple[UUID, ...]
+    def __init__(self, tracking_ids: tuple[UUID, ...]) -> None:
+        super().__init__(tracking_ids)
+        self.tracking_ids = tracking_ids
 
     def __str__(self) -> str:
         names = ", ".join(map(str, self.tracking_ids))
         return f"the lease of {names} no longer stands; roll the transaction back, another attempt owns the job now"
 
 
-@attrs.define
 class UnknownSchemeError(ConfigurationError):
     """A storage URL names a scheme that no installed adapter serves. Raised by `Plugins.create_storage`."""
 
-    scheme: str
-    installed: tuple[str, ...]
-    package: str | None = None
+    def __init__(self, scheme: str, installed: tuple[str, ...], package: str | None = None) -> None:
+        super().__init__(scheme, installed, package)
+        self.scheme = scheme
+        self.installed = installed
+        self.package = package
 
     def __str__(self) -> str:
         from difflib import get_close_matches  # noqa: PLC0415  # only somebody who mistyped a scheme pays for it
@@ -126,18 +130,18 @@ class UnknownSchemeError(ConfigurationError):
         return f"no adapter for {self.scheme!r} (installed: {', '.join(self.installed) or 'none'}){hint}"
 
 
-@attrs.define
 class DuplicateSchemeError(ConfigurationError):
     """Two plugins serve one URL scheme. Uninstall one of them."""
 
-    scheme: str
-    plugins: tuple[str, ...]
+    def __init__(self, scheme: str, plugins: tuple[str, ...]) -> None:
+        super().__init__(scheme, plugins)
+        self.scheme = scheme
+        self.plugins = plugins
 
     def __str__(self) -> str:
         return f"the scheme {self.scheme!r} is served by {' and '.join(map(repr, self.plugins))}; uninstall one of them"
 
 
-@attrs.define
 class BrokenPluginError(ConfigurationError):
     """
     A plugin cannot be used. One found by entry point is left out and reported; one that was asked for raises this.
@@ -147,20 +151,23 @@ class BrokenPluginError(ConfigurationError):
         reason: What is wrong with it.
     """
 
-    plugin: str
-    reason: str
+    def __init__(self, plugin: str, reason: str) -> None:
+        super().__init__(plugin, reason)
+        self.plugin = plugin
+        self.reason = reason
 
     def __str__(self) -> str:
         return f"plugin {self.plugin!r} can't be used: {self.reason}"
 
 
-@attrs.define
 class ContractVersionError(ConfigurationError):
     """An adapter was written for another major version of the storage contract."""
 
-    adapter: str
-    declared: str
-    supported: str
+    def __init__(self, adapter: str, declared: str, supported: str) -> None:
+        super().__init__(adapter, declared, supported)
+        self.adapter = adapter
+        self.declared = declared
+        self.supported = supported
 
     def __str__(self) -> str:
         return (
@@ -169,12 +176,13 @@ class ContractVersionError(ConfigurationError):
         )
 
 
-@attrs.define
 class UnregisteredCommandError(UsageError):
     """A command was queued, executed or tracked in a `JobQueues` that does not know its class."""
 
-    command: type
-    known: tuple[str, ...]
+    def __init__(self, command: type, known: tuple[str, ...]) -> None:
+        super().__init__(command, known)
+        self.command = command
+        self.known = known
 
     def __str__(self) -> str:
         return (
@@ -208,11 +216,12 @@ class DecodingError(PannierError):
     """A payload cannot be turned back into its declared type. The job is kept as FAILED, with the reason (E8)."""
 
 
-@attrs.define
 class JobNotSucceededError(PannierError):
     """A job that was waited for did not succeed."""
 
-    tracking_id: UUID
+    def __init__(self, tracking_id: UUID, *more: object) -> None:
+        super().__init__(tracking_id, *more)
+        self.tracking_id = tracking_id
 
     def __str__(self) -> str:
         return f"job {self.tracking_id} did not succeed"
@@ -239,7 +248,6 @@ class JobExpiredError(JobNotSucceededError):
         return f"job {self.tracking_id} expired before it could be run to its end"
 
 
-@attrs.define
 class JobFailedError(JobNotSucceededError):
     """
     The job failed for good. The text is the handler's own; the original exception object stays in its process.
@@ -250,19 +258,22 @@ class JobFailedError(JobNotSucceededError):
         traceback: Its traceback text.
     """
 
-    kind: str
-    message: str
-    traceback: str
+    def __init__(self, tracking_id: UUID, kind: str, message: str, traceback: str) -> None:
+        super().__init__(tracking_id, kind, message, traceback)
+        self.kind = kind
+        self.message = message
+        self.traceback = traceback
 
     def __str__(self) -> str:
         return f"job {self.tracking_id} failed: {self.kind}: {self.message}"
 
 
-@attrs.define
 class TimeLimitExceededError(PannierError):
     """A handler ran past its time limit. The attempt fails with this (E3)."""
 
-    time_limit: timedelta
+    def __init__(self, time_limit: timedelta) -> None:
+        super().__init__(time_limit)
+        self.time_limit = time_limit
 
     def __str__(self) -> str:
         return f"the handler ran past its time limit of {self.time_limit.total_seconds():g} s"
