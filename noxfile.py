@@ -1,9 +1,8 @@
 """
 The project's checks, each of them a nox session.
 
-`nox` runs what a change must pass on this Python, and the tests on every other Python found on the machine. The
-sessions for conformance and saboteurs are not among them: they take their time, so run them when a storage or the suite
-changes. `nox --list` says what each one is for.
+`nox` runs what a change must pass on this Python, and on every other Python found on the machine the tests and the
+conformance of the embedded storages. `nox --list` says what each session is for.
 """
 
 import os
@@ -37,11 +36,16 @@ nox.options.sessions = [
     "lint",
     "types",
     f"tests-{HERE}",
+    *(f"conformance-{HERE}({storage})" for storage in (*EMBEDDED, "postgres")),
+    "saboteurs",
     "simulation",
     "packaging",
     "docs",
     *(f"tests-{python}" for python in ELSEWHERE),
+    *(f"conformance-{python}({storage})" for python in ELSEWHERE for storage in EMBEDDED),
 ]
+
+SPREAD = "--numprocesses=4"  # over processes, more than a small machine has cores: much of a test's time is waiting
 
 
 def show_pyenv_pythons() -> None:
@@ -96,7 +100,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests of the parts, on one Python: `nox -s tests-3.13 -- -k lease`."""
     install(session, "test")
-    session.run("pytest", *(f"--ignore={folder}" for folder in APART), *session.posargs)
+    session.run("pytest", SPREAD, *(f"--ignore={folder}" for folder in APART), *session.posargs)
 
 
 @nox.session(python=PYTHONS)
@@ -120,7 +124,7 @@ def saboteurs(session: nox.Session) -> None:
     if "--matrix" in session.posargs:
         session.run("python", "-m", "pannier_testing.saboteurs", *session.posargs)
     else:
-        session.run("pytest", "tests/saboteurs", *session.posargs)
+        session.run("pytest", "tests/saboteurs", SPREAD, *session.posargs)
 
 
 @nox.session

@@ -72,7 +72,7 @@ class Suite:
         about = {
             "storage": subject.label,
             "contract_version": measured.contract_version,
-            "offers": sorted(measured.offers),
+            "offers": sorted(need.value for need in measured.offers),  # xdist takes no enum
             "deviations": dict(conformance.deviations),
         }
         node.user_properties.append((PROPERTY, {"run": about, "outcome": outcome_to_json(outcome)}))

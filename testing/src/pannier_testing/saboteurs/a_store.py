@@ -198,7 +198,10 @@ class StoresOneAfterTheOther(ReferenceProvider):
 
     async def store_jobs(self, jobs: Sequence[JobRecord]) -> list[UUID]:
         """Store each job for itself."""
-        return [standing for job in jobs for standing in await super().store_jobs([job])]
+        standing: list[UUID] = []
+        for job in jobs:
+            standing += await super().store_jobs([job])
+        return standing
 
 
 @on_model("R5")
