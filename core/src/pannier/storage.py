@@ -150,7 +150,8 @@ class Capabilities:
         shared: Several processes may open it at the same time (R32, R46).
         atomic_batches: A batch that fails has stored nothing (R5).
         time_resolution: The grid that instants are rounded to.
-        max_payload: The largest payload in bytes as JSON text or bytes; None: no limit of its own (R102).
+        max_payload: The largest payload in bytes: of bytes as they are, of a tree as `jsontext.dump` writes it, in
+            UTF-8 (R71, R102). None: no limit of its own.
         single_writer: One writer at a time for the whole store; lifts the two promises of not waiting (R39, R122).
         withheld: Add-ons of the type that this server can't give.
     """
@@ -246,13 +247,15 @@ class JobStorageProvider(Protocol):
         Apply what became of attempts, each under its fence (R42, R43, R45, R48, R51-R55, R58, R59, R65, R66).
 
         A settlement whose effect stands already is accepted again and changes nothing (R50, R111). A lapsed lease still
-        counts until a claim, a cancel or a purge ends it (R40).
+        counts until a claim, a cancel or a purge ends it (R40). A Retry at or after the job's `expire_on` is applied as
+        Failed; an earlier one stays a retry, whatever `now` is (R58).
 
         Returns:
             The leases that were refused; nothing of theirs was changed.
 
         Raises:
-            UnstorableError: A result can't be held; names its job. Nothing was written (R71, R123).
+            UnstorableError: A result can't be held, or is over `max_payload`; names its job, which is still leased.
+                Nothing was written (R71, R123).
         """
         ...
 
@@ -265,7 +268,12 @@ class JobStorageProvider(Protocol):
         ...
 
     async def get_job(self, tracking_id: UUID) -> JobRecord | None:
-        """Return the job, or None (R8). Locks, leases and reorders nothing (R99)."""
+        """
+        Return the job, or None where there is none (R8). Locks, leases and reorders nothing (R99).
+
+        Raises:
+            StorageRefusedError: It is there and can't be read; names it (R56). A storage may show what is left instead.
+        """
         ...
 
     async def purge_stale_jobs(self, stale: StaleJobs) -> Purged:
@@ -290,7 +298,7 @@ class JobResultProvider(Protocol):
             False where the lease is refused.
 
         Raises:
-            UnstorableError: It can't be held. Nothing was written.
+            UnstorableError: It can't be held, or is over `max_payload`. Nothing was written (R71).
         """
         ...
 
@@ -319,7 +327,12 @@ class JobInspector(Protocol):
         ...
 
     async def requeue_job(self, tracking_id: UUID, *, now: datetime, expire_on: datetime | None) -> Requeue:
-        """Make a complete job that did not succeed PENDING again, under a new fence (R78)."""
+        """
+        Make a complete job that did not succeed PENDING again, due at *now*, under a new fence (R78).
+
+        Raises:
+            ValueError: *expire_on* is not after *now*: the job could never be claimed. Nothing was written.
+        """
         ...
 
 

@@ -1,11 +1,13 @@
 """Section G: what becomes of a job whose attempt fails, or is given back."""
 
+from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
 from attrs import evolve
 
 from pannier.claims import Unreadable
+from pannier.errors import StorageRefusedError
 from pannier.inspection import JobFilter, Requeue
 from pannier.records import KEPT_ERRORS, MESSAGE_BYTES, TRACEBACK_BYTES, JobStatus, Lease
 from pannier.settlements import Release, Settlement
@@ -177,6 +179,13 @@ async def a_record_that_cannot_be_read_stops_no_other(trial: Trial) -> None:
         )
         hidden = await storage.claim_jobs(claim_of(queue, limit=10, now=now + LEASE - trial.tick))
         trial.check.equal(hidden.unreadable, (), "an unreadable record is leased like the others")
+        with suppress(StorageRefusedError):
+            shown = await storage.get_job(bad.tracking_id)
+            trial.check.equal(
+                None if shown is None else shown.tracking_id,
+                bad.tracking_id,
+                "get_job shows what is left of an unreadable record or raises StorageRefusedError: it is there",
+            )
     await _settle_unreadable(trial, claimed.unreadable[0])
 
 

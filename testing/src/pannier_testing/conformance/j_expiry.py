@@ -526,6 +526,21 @@ async def _lived_through(trial: Trial, storage: JobStorageProvider, status: JobS
 
 
 @rule("R78", needs=frozenset({Need.INSPECT}))
+async def no_job_is_requeued_that_could_never_run(trial: Trial) -> None:
+    """An expire_on at or before now is refused, and the job stays as it was."""
+    storage = await trial.open()
+    job = await trial.brought_to(storage, JobStatus.FAILED)
+    now = T0 + DAY
+    for expire_on in (now, now - trial.tick):
+        await trial.check.raises(
+            ValueError,
+            inspector_of(storage).requeue_job(job.tracking_id, now=now, expire_on=expire_on),
+            f"a requeue at {now} that expires on {expire_on} is refused",
+        )
+        trial.check.equal(await trial.read(storage, job), [job], "a refused requeue changes nothing")
+
+
+@rule("R78", needs=frozenset({Need.INSPECT}))
 async def only_what_ended_without_success_is_requeued(trial: Trial) -> None:
     """An unfinished, a SUCCEEDED and an unknown job are told apart and left as they are."""
     storage = await trial.open()

@@ -179,6 +179,16 @@ class GivesUpTheBatchOfABadRecord(TransactionalRelay):
         return evolve(claimed, jobs=()) if claimed.unreadable else claimed
 
 
+@on_sqlite("R56", aids=DAMAGEABLE)
+class DeniesBadRecords(TransactionalRelay):
+    """Answers that there is no job where there is one that can't be read."""
+
+    async def get_job(self, tracking_id: UUID) -> JobRecord | None:
+        """Pass over what is shown as unreadable."""
+        job = await super().get_job(tracking_id)
+        return None if job is None or job.command.encoding.startswith("unreadable") else job
+
+
 @on_ledger("R57")
 class CountsLapsesInMemory(Ledger):
     """Counts lapses in the process, not in the file."""

@@ -280,6 +280,16 @@ class TakesNoQueuesForAll(Model):
         return super().purge(evolve(stale, queue_ids=stale.queue_ids or None))
 
 
+@on_sqlite("R78")
+class IgnoresAnExpiryInThePast(TransactionalRelay):
+    """Requeues for ever what was to expire already."""
+
+    async def requeue_job(self, tracking_id: UUID, *, now: datetime, expire_on: datetime | None) -> Requeue:
+        """Take an expiry that has passed for none."""
+        ends = expire_on if expire_on is None or expire_on > now else None
+        return await super().requeue_job(tracking_id, now=now, expire_on=ends)
+
+
 class RequeuesWrongly(Model):
     """Requeues a job, and then changes it once more."""
 
