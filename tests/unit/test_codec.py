@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 from attrs import frozen
 from cattrs import Converter
+from cattrs.strategies import configure_tagged_union
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -218,6 +219,86 @@ def test_a_plugin_teaches_the_converter_a_users_own_type() -> None:
     assert payload.data == {"amount": "100 EUR", "parts": ["1 CHF"], "tip": None}
     assert jobs.codec.decode(payload, Pay) == command
     assert jobs.codec.decode(jobs.codec.encode(Money(5, "EUR"), Money), Money) == Money(5, "EUR")
+
+
+class Grade(enum.Enum):
+    """A choice whose values mean nothing to a reader."""
+
+    GOOD = 17
+    POOR = 4
+
+
+@frozen
+class Card:
+    """One way to pay."""
+
+    number: str
+
+
+@frozen
+class Transfer:
+    """Another, with the same shape: only a tag tells the two apart."""
+
+    number: str
+
+
+@frozen
+class Buyer:
+    """Nested, and holds nested values of the user's own."""
+
+    grade: Grade
+    budget: Money
+    ways: list[Card | Transfer]
+
+
+@frozen
+class Checkout(Command[Card | Transfer]):
+    """A command of all these."""
+
+    buyer: Buyer
+    way: Card | Transfer
+
+
+class ShopPlugin(MoneyPlugin):
+    """Money as above, enums by name, the ways to pay by a tag: what cattrs has, through the one hook."""
+
+    @hookimpl
+    def pannier_configure_converter(self, converter: Converter) -> None:
+        super().pannier_configure_converter(converter)
+        converter.register_unstructure_hook(Grade, lambda grade: grade.name.lower())
+        converter.register_structure_hook(Grade, lambda name, _: Grade[str(name).upper()])
+        configure_tagged_union(Card | Transfer, converter, tag_name="pays_by")
+
+
+def test_a_plugin_teaches_the_converter_enums_nested_values_and_unions() -> None:
+    """Whatever cattrs can be taught, at any depth, for commands and for results."""
+    jobs = JobQueues("memory://", plugins=[ShopPlugin()])
+    buyer = Buyer(Grade.GOOD, Money(900, "EUR"), [Card("1"), Transfer("1")])
+    command = Checkout(buyer, Transfer("2"))
+
+    payload = jobs.codec.encode(command, Checkout)
+
+    assert payload.data == {
+        "buyer": {
+            "grade": "good",
+            "budget": "900 EUR",
+            "ways": [{"number": "1", "pays_by": "Card"}, {"number": "1", "pays_by": "Transfer"}],
+        },
+        "way": {"number": "2", "pays_by": "Transfer"},
+    }
+    assert jobs.codec.decode(payload, Checkout) == command
+    way: Card | Transfer = Card("3")
+    assert jobs.codec.decode(jobs.codec.encode(way, Card | Transfer), Card | Transfer) == way
+
+
+def test_what_a_plugin_s_hook_can_not_read_names_its_place() -> None:
+    """The error is the codec's own, with the path."""
+    jobs = JobQueues("memory://", plugins=[ShopPlugin()])
+
+    with pytest.raises(DecodingError, match=r"buyer.*grade"):
+        jobs.codec.decode(
+            Payload({"buyer": {"grade": "odd", "budget": "1 EUR", "ways": []}, "way": {"pays_by": "Card"}}), Checkout
+        )
 
 
 class Fruit(enum.StrEnum):
