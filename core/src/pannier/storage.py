@@ -218,11 +218,12 @@ class JobStorageProvider(Protocol):
         Lease due jobs to one worker, up to each demand's limit (R23, R24, R27).
 
         Atomic: while its lease lives, no other claim in any process returns the job (R22, R29-R32, R47). From one queue
-        it takes lapsed leases first, oldest end first, then PENDING jobs by priority, due time and tracking id (R25,
-        R26, R38). Sets status, fence, attempt, lapses, worker and lease on the stored and on the returned record (R33,
-        R34). It may mark EXPIRED what a purge would, and touches nothing else. What can't be read comes back in
-        `Claimed.unreadable` (R56). Nothing due is an empty answer at once, with a lower bound of the next due instant
-        (R121). Contention never surfaces as an error before the timeout (R35).
+        it takes lapsed leases first, oldest end first, then PENDING jobs by priority, due time and tracking id; across
+        the queues of one demand lapsed leases and higher priorities come first, too (R25, R26, R38). Sets status,
+        fence, attempt, lapses, worker and lease on the stored and on the returned record (R33, R34). It may mark
+        EXPIRED what a purge would, and touches nothing else. What can't be read comes back in `Claimed.unreadable`
+        (R56). Nothing due is an empty answer at once, with a lower bound of the next due instant (R121). Contention
+        never surfaces as an error before the timeout (R35).
 
         Raises:
             StorageUnavailableError: The storage did not answer. Jobs that it may have leased become claimable when that
