@@ -52,12 +52,13 @@ async def use_without_rights(
         What was raised; "" for nothing.
     """
     await storage.close()
+    # Before the rights are gone: somebody else may not be let to where Python and the adapter are installed.
+    again = load_plugins(tuple(adapters)).create_storage(StorageUrl(where))
     _set_modes(Path(folder), files)
     if os.geteuid() == 0:
         os.setgroups([])
         os.setgid(NOBODY)
         os.setuid(NOBODY)
-    again = load_plugins(tuple(adapters)).create_storage(StorageUrl(where))
     try:
         await again.open()
     except StorageError:

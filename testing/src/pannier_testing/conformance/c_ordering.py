@@ -61,11 +61,12 @@ async def the_names_of_a_demand_keep_lapsed_leases_and_priorities_in_order(trial
 
     order = await acts.taken_in_turn(storage, *queues, now=T0, count=len(lapsed) + len(pending))
 
-    turns = {job.tracking_id: 0 for job in lapsed} | {job.tracking_id: 100 - job.priority for job in pending}
+    turns = {job.tracking_id: "lapsed" for job in lapsed}
+    turns |= {job.tracking_id: f"priority {job.priority}" for job in pending}
     trial.check.counts(order, turns, "every due job of a demand's queues is taken")
     trial.check.equal(
         [turns[tracking_id] for tracking_id in order],
-        sorted(turns.values()),
+        [turns[job.tracking_id] for job in (*lapsed, *sorted(pending, key=lambda job: -job.priority))],
         "across the queues of a demand lapsed leases are taken first, then by priority",
     )
 
