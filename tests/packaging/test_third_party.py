@@ -25,7 +25,7 @@ def test_a_third_party_s_storage_is_certified_from_wheels(
     install(environment, wheels, tmp_path)
     report = tmp_path / "report.json"
 
-    certify = [environment.with_name("pannier"), "certify", "lmdb:///{tmp}/jobs", "--json", report]
+    certify = (environment.with_name("pannier"), "certify", "lmdb:///{tmp}/jobs", "--json", report)
     ran = subprocess.run(certify, cwd=tmp_path, stdout=subprocess.PIPE, text=True, check=False)
 
     assert report.exists(), ran.stdout
