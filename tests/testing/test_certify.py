@@ -20,6 +20,16 @@ def test_options_may_follow_the_url(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "report.json").read_text())["profile"] == "quick"
 
 
+def test_a_verdict_that_is_not_the_expected_one_is_a_failure(tmp_path: Path) -> None:
+    """Whoever lost an add-on on the way learns it from the exit code, and both lines stand in the output."""
+    expected = certify("memory://{namespace}", "--rule", "R29", "--expect", "incomplete", cwd=tmp_path)
+    unexpected = certify("memory://{namespace}", "--rule", "R29", "--expect", "conformant 1.0 core", cwd=tmp_path)
+
+    assert expected.returncode == 0, expected.stdout + expected.stderr
+    assert unexpected.returncode == 1, unexpected.stdout + unexpected.stderr
+    assert "\nincomplete\nexpected: conformant 1.0 core\n" in unexpected.stdout
+
+
 def test_without_a_url_it_says_what_one_looks_like(tmp_path: Path) -> None:
     """The command line is wrong, and nothing is tried."""
     ran = certify(cwd=tmp_path)

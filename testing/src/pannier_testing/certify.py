@@ -31,6 +31,7 @@ def certify(
     seed: Annotated[int | None, typer.Option(help="repeat a run")] = None,
     rule: Annotated[list[str] | None, typer.Option(help="only this rule; repeatable")] = None,
     adapter: Annotated[list[str] | None, typer.Option(help="import path of a plugin that is not installed")] = None,
+    expect: Annotated[str | None, typer.Option(help="fail unless this is the verdict, to the letter")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="write the report")] = None,
     badge: Annotated[Path | None, typer.Option(help="write a shields.io badge")] = None,
     processes: Annotated[int, typer.Option("-n", help="run in several processes (needs pytest-xdist)")] = 0,
@@ -39,7 +40,8 @@ def certify(
     """
     Hold a storage to every rule of the contract, and say whether it is conformant.
 
-    Exits with 0 when it is (or, with --rule, nothing failed), 1 when it is not, 3 when the answer is incomplete.
+    Exits with 0 when it is (or, with --rule, nothing failed), 1 when it is not or the verdict is another than
+    expected, 3 when the answer is incomplete.
     """
     if compare:
         typer.echo(matrix([report_from_json(json.loads(path.read_text("utf-8"))) for path in compare]))
@@ -64,6 +66,7 @@ def certify(
             f"--pannier-json={report}",
             *([] if seed is None else [f"--pannier-seed={seed}"]),
             *([] if badge is None else [f"--pannier-badge={badge}"]),
+            *([] if expect is None else [f"--pannier-expect={expect}"]),
             *(f"--pannier-rule={number}" for number in rule or ()),
             *(f"--pannier-adapter={path}" for path in adapter or ()),
             *([f"-n{processes}"] if processes else []),
@@ -71,4 +74,4 @@ def certify(
         code = int(pytest.main(arguments))
         if rule or not report.exists():
             raise typer.Exit(code)
-        raise typer.Exit(EXIT_CODES[report_from_json(json.loads(report.read_text("utf-8"))).verdict])
+        raise typer.Exit(EXIT_CODES[report_from_json(json.loads(report.read_text("utf-8"))).verdict] or code)

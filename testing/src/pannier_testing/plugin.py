@@ -39,6 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--pannier-profile", choices=["quick", "full", "soak"], default="quick", help="how thoroughly")
     group.addoption("--pannier-seed", type=int, metavar="N", help="decides everything random; repeats a run")
     group.addoption("--pannier-rule", action="append", default=[], metavar="RN", help="only this rule; repeatable")
+    group.addoption("--pannier-expect", metavar="VERDICT", help="fail unless this is the verdict, to the letter")
     group.addoption("--pannier-json", type=Path, metavar="FILE", help="write the report as JSON")
     group.addoption("--pannier-badge", type=Path, metavar="FILE", help="write the verdict as a shields.io badge")
 
@@ -137,16 +138,12 @@ class Suite:
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write the files that were asked for; a run of the whole suite that is not conformant is no success."""
-        from pannier_testing.report import Found, Verdict
-
         if hasattr(self._config, "workerinput"):
             return
         for report in self._reports():
             _write(self._config.option.pannier_json, report.to_json(), report, len(self._runs))
             self._write_badge(report)
-            is_stale = any(rule.found is Found.STALE_DEVIATION for rule in report.rules)
-            is_asked = self._config.option.pannier_storage and not self._config.option.pannier_rule
-            if session.exitstatus == 0 and (is_stale or (is_asked and report.verdict is not Verdict.CONFORMANT)):
+            if session.exitstatus == 0 and not self._is_as_asked(report):
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -157,6 +154,19 @@ class Suite:
             terminalreporter.section("pannier's storage contract")
             for line in table_lines(report):
                 terminalreporter.write_line(line)
+            if not self._is_as_asked(report) and self._config.option.pannier_expect:
+                terminalreporter.write_line(f"expected: {self._config.option.pannier_expect}", red=True)
+
+    def _is_as_asked(self, report: "Report") -> bool:
+        """Whether no deviation was declared in vain, and the verdict is as expected, or, of a whole run, a good one."""
+        from pannier_testing.report import Found, Verdict
+
+        option = self._config.option
+        if any(rule.found is Found.STALE_DEVIATION for rule in report.rules):
+            return False
+        if option.pannier_expect:
+            return report.line == str(option.pannier_expect)
+        return bool(option.pannier_rule) or not option.pannier_storage or report.verdict is Verdict.CONFORMANT
 
     def _reports(self) -> "list[Report]":
         if not self._runs:
