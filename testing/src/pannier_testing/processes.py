@@ -141,17 +141,21 @@ class Child:
         answer = await self._talk.ask({"call": verb, "arguments": wire.encode_arguments(verb, arguments)})
         return wire.decode(answer, wire.VERBS[verb].answer)
 
-    async def run(self, function: Callable[..., object], *, start_at: float = 0.0, **arguments: Json) -> Any:
+    async def run(
+        self, function: Callable[..., object], *, start_at: float = 0.0, patience: float = PATIENCE, **arguments: Json
+    ) -> Any:
         """
         Run *function(storage, **arguments)*, an async function at module level, there, and return its JSON answer.
 
         Args:
             function: Found there by its module and name.
             start_at: On `time.monotonic()`, which all processes share: a barrier for several children.
+            patience: Seconds that it may take.
             arguments: Plain JSON.
         """
         path = f"{function.__module__}:{function.__name__}"
-        return await self._talk.ask({"run": path, "arguments": arguments, "start_at": start_at})
+        asked: Json = {"run": path, "arguments": arguments, "start_at": start_at}
+        return await self._talk.ask(asked, patience=patience)
 
     async def kill(self) -> None:
         """SIGKILL it, and wait until it is gone."""
