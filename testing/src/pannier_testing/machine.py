@@ -72,9 +72,9 @@ class Machine:
         self.told: deque[str] = deque(maxlen=8)
 
     async def play(self) -> None:
-        """Take steps until all floors are reached."""
+        """Take steps until all floors are reached, and the rule that the trial is about was asked after."""
         steps = 0
-        while steps < STEPS or not self._is_enough():
+        while steps < STEPS or not self._is_enough() or not self.trial.check.count:
             await self._next_step()()
             steps += 1
             if steps == AT_MOST:
