@@ -2,9 +2,12 @@
 
 import asyncio
 import reprlib
+import sysconfig
+import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from datetime import timedelta
+from pathlib import Path
 from typing import Final, NoReturn, TypeVar
 
 import attrs
@@ -47,6 +50,10 @@ class _Repr(reprlib.Repr):
         """Return a text of an integer."""
         return super().repr_int(x, level) if x.bit_length() < 10_000 else f"<int of {x.bit_length()} bits>"
 
+
+_SUITE: Final = Path(__file__).parent
+_STANDARD_LIBRARY: Final = Path(sysconfig.get_path("stdlib"))
+_MOST_PLACES: Final = 4
 
 _REPR: Final = _Repr()
 _REPR.maxstring = _REPR.maxother = 300
@@ -207,4 +214,14 @@ def _names(kinds: type[BaseException] | tuple[type[BaseException], ...]) -> str:
 
 
 def _describe(error: BaseException) -> str:
-    return f"{type(error).__qualname__}: {error}"
+    """Return what *error* says, and the lines that it came through, from the storage's verb to where it was raised."""
+    said = f"{type(error).__qualname__}: {error}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_of_a_storage(Path(frame.filename))]
+    places = [f"in {frame.name}, {Path(frame.filename).name}:{frame.lineno}" for frame in frames[-_MOST_PLACES:]]
+    return f"{said} ({'; '.join(places)})" if places else said
+
+
+def _is_of_a_storage(file: Path) -> bool:
+    """Whether *file* is neither the suite's nor Python's own."""
+    is_python_s = file.is_relative_to(_STANDARD_LIBRARY) and "site-packages" not in file.parts
+    return not is_python_s and not file.is_relative_to(_SUITE)

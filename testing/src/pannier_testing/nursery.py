@@ -74,6 +74,8 @@ class Nursery:
         _, status = os.waitpid(pid, 0)
         if os.WIFSIGNALED(status):
             return {"error": "Killed", "message": signal.Signals(os.WTERMSIG(status)).name}
+        if not told:
+            return {"error": "Ended", "message": f"with {os.waitstatus_to_exitcode(status)}, and told nothing"}
         return wire.from_line(told)
 
 
