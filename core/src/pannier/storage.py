@@ -397,7 +397,7 @@ class StorageAdapter:
             opening can tell.
         begin: Opens a transaction of the engine's own driver on the URL's store, as an application has one: committed
             when the block ends, rolled back where it raises. Given where the add-on "transactions" is offered; the
-            conformance suite tries that by it (R9, R39).
+            conformance suite tries that by it (R9, R39), for which the storage knows the option `timeout`, in seconds.
     """
 
     name: str

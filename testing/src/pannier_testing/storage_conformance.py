@@ -37,11 +37,19 @@ class StorageConformance:
         raise NotImplementedError
 
     def damage(self, url: str, tracking_id: str) -> None:
-        """Test aid, optional: make the stored record of one job unreadable (R56)."""
+        """
+        Test aid, optional: make the stored record of one job unreadable (R56).
+
+        Called on the event loop's thread, while the storage is open in this process.
+        """
         raise NotImplementedError
 
     def store_size(self, url: str) -> int:
-        """Test aid, optional: return the bytes or records that the store uses (R76)."""
+        """
+        Test aid, optional: return the bytes or records that the store uses (R76).
+
+        Called on the event loop's thread, while the storage is open in this process.
+        """
         raise NotImplementedError
 
     def earlier_stores(self) -> Mapping[str, Callable[[str], None]]:
