@@ -35,5 +35,5 @@ napoleon_numpy_docstring = False
 python_use_unqualified_type_names = True
 default_role = "py:obj"
 nitpick_ignore_regex = [
-    ("py:class", r"pannier\.\w+\.(C|R|T)(_co|_contra)?"),  # type variables
+    ("py:class", r"pannier(_testing)?\.[\w.]+\.(C|R|T)(_co|_contra)?"),  # type variables
 ]

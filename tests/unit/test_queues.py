@@ -6,19 +6,12 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from attrs import frozen
 
-from pannier import Command, ConfigurationError, Expiry, HandlerRegistry, JobQueues, JobRecord, UsageError
-from pannier.environment import Environment
+from pannier import Command, ConfigurationError, Expiry, HandlerRegistry, JobQueues, JobRecord, QueueOptions, UsageError
 from pannier.errors import EncodingError, InvalidJobError, UnknownSchemeError, UnregisteredCommandError
 from pannier.records import Payload
+from pannier_testing import ManualClock
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
-
-
-class Fixed:
-    """A wall clock that stands still."""
-
-    def now(self) -> datetime:
-        return NOW
 
 
 @frozen
@@ -37,7 +30,7 @@ class Unknown(Command[None]):
 @pytest.fixture
 def jobs() -> JobQueues:
     """Job queues that know one command, at a fixed instant."""
-    jobs = JobQueues("memory://", environment=Environment(wall=Fixed()))
+    jobs = JobQueues("memory://", environment=ManualClock(NOW).environment)
     jobs.declare(Work, idempotency_key=lambda command: command.key)
     return jobs
 
@@ -187,3 +180,25 @@ def test_what_is_no_storage_is_refused() -> None:
     """Where it is passed in."""
     with pytest.raises(ConfigurationError, match="int does not"):
         JobQueues(5)  # type: ignore[arg-type]  # the fault that the test is about
+
+
+def test_the_same_queues_on_another_storage_share_nothing_but_what_they_know() -> None:
+    """Commands, handlers and options are the same; what is registered later, and what is stored, is not."""
+
+    @frozen
+    class Later(Command[None]):
+        """Registered too late."""
+
+    jobs = JobQueues("memory://", defaults=QueueOptions(max_concurrency=3))
+    jobs.declare(Work)
+    others = jobs.on_storage("memory://elsewhere", environment=ManualClock(NOW).environment)
+    jobs.declare(Later, name="later")
+
+    async def main() -> None:
+        async with jobs, others:
+            tracking_id = await jobs.queue_job(Work())
+            assert await others.tracker(Work).get_job(tracking_id) is None
+
+    asyncio.run(main())
+    assert (others.storage_name, others.defaults, others.now()) == ("memory://elsewhere", jobs.defaults, NOW)
+    assert [known.command for known in others.registry] == [Work]

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from typing import TYPE_CHECKING, TypeVar, cast
 from uuid import UUID
@@ -95,6 +95,10 @@ class JobQueues:
         from pannier.plugins import Plugins  # noqa: PLC0415
         from pannier.source import StorageSource  # noqa: PLC0415
 
+        middleware, plugins = tuple(middleware), tuple(plugins)
+        self._like_these = partial(
+            JobQueues, defaults=defaults, middleware=middleware, plugins=plugins, codec=codec, resolver=resolver
+        )
         self.plugins = Plugins.installed(plugins)
         self.source = StorageSource(storage, self.plugins)
         self.storage_name = self.source.name
@@ -123,6 +127,22 @@ class JobQueues:
         self._users = 0
         self._opening = asyncio.Lock()
         self._pid = os.getpid()
+
+    def on_storage(self, storage: "str | JobStorageProvider", *, environment: Environment | None = None) -> "JobQueues":
+        """
+        Return job queues like these on another storage: for tests, or for a storage a tenant.
+
+        They know the commands and handlers that are registered here now, and have the same defaults, middleware,
+        plugins, codec and resolver. Nothing else is shared.
+
+        Args:
+            storage: A storage URL, or an unopened provider.
+            environment: Time, chance and threads, for tests that control them.
+
+        Raises:
+            ConfigurationError: The URL names no installed adapter.
+        """
+        return self._like_these(storage, handlers=self.registry, environment=environment)
 
     async def __aenter__(self) -> "JobQueues":
         from pannier.session import Session  # noqa: PLC0415  # as in __init__
@@ -185,6 +205,14 @@ class JobQueues:
     def create_another_storage(self) -> "Callable[[], JobStorageProvider] | None":
         """Makes a further, unopened instance of the storage; None where a provider was given instead of a URL."""
         return self.source.create if self.source.gives_many else None
+
+    def now(self) -> datetime:
+        """
+        Return the instant by which jobs are due and expire: `execute_after=jobs.now() + timedelta(hours=4)`.
+
+        While the storage is open that is its own clock, if it has one; else the wall clock.
+        """
+        return (self._session.clock if self._session is not None else self.environment.wall).now()
 
     def listen(self) -> None:
         """Let the storage push notices about all registered queues, where it can."""
@@ -289,7 +317,7 @@ class JobQueues:
         return self._maker.make(
             command,
             self.registry.get(type(command)),
-            now=self._now(),
+            now=self.now(),
             resolution=self._resolution,
             execute_after=execute_after,
             expire_on=expire_on,
@@ -342,9 +370,6 @@ class JobQueues:
         from pannier.sync import SyncJobQueues  # noqa: PLC0415  # sync builds on this module
 
         return SyncJobQueues(self)
-
-    def _now(self) -> datetime:
-        return (self._session.clock if self._session is not None else self.environment.wall).now()
 
     @property
     def _resolution(self) -> timedelta:

@@ -1,8 +1,8 @@
 """
-What pytest loads of pannier-testing: the options and the reports of the conformance suite.
+What pytest loads of pannier-testing: the options and reports of the conformance suite, and fixtures for applications.
 
-It adds options and nothing else until a test of the suite runs: other tests are left as they are. Importing this module
-is cheap; the suite is imported when it is collected.
+It adds options and fixtures and nothing else until a test of the suite runs: other tests are left as they are.
+Importing this module is cheap; the suite is imported when it is collected.
 """
 
 import json
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pannier_testing.applications.fixtures import pannier_application, pannier_clock, pannier_jobs
+
 if TYPE_CHECKING:
     from pannier_testing.report import Report, Run
     from pannier_testing.rules import RuleTest
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from pannier_testing.storage_conformance import StorageConformance
     from pannier_testing.subject import Subject
     from pannier_testing.trial import Measured
+
+__all__ = ["pannier_application", "pannier_clock", "pannier_jobs"]
 
 PROPERTY = "pannier"
 """The name under which a test's outcome travels in its report, from xdist's workers too."""
