@@ -16,7 +16,8 @@ HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 PYTHONS = sorted({"3.11", "3.12", "3.13", "3.14", HERE}, key=lambda version: int(version.partition(".")[2]))
 ELSEWHERE = [python for python in PYTHONS if python != HERE]
 
-APART = ("tests/saboteurs", "tests/engine/simulation", "tests/packaging", "tests/docs")  # each has a session of its own
+# Each has a session of its own.
+APART = ("tests/saboteurs", "tests/engine/simulation", "tests/torture", "tests/packaging", "tests/docs")
 EMBEDDED = {
     "memory": "memory://{namespace}",
     "sqlite": "sqlite:///{tmp}/jobs.db",
@@ -29,6 +30,7 @@ STORAGES = {**EMBEDDED, **SERVERS}
 VERDICTS = dict.fromkeys(STORAGES, "conformant 1.0 distributed + inspect, notify, results, transactions") | {
     "memory": "conformant 1.0 core + inspect, notify, results",
 }
+DURABLE = ("sqlite", "postgres", "mongo")
 
 nox.needs_version = ">=2025.5.1"
 nox.options.default_venv_backend = "uv"
@@ -42,6 +44,7 @@ nox.options.sessions = [
     *(f"conformance-{HERE}({storage})" for storage in (*EMBEDDED, "postgres")),
     "saboteurs",
     "simulation",
+    "torture",
     "packaging",
     "docs",
     *(f"tests-{python}" for python in ELSEWHERE),
@@ -135,6 +138,22 @@ def simulation(session: nox.Session) -> None:
     """Run whole workers on virtual time, a thousand seeds of trouble: `python -m tests.engine.simulation --help`."""
     install(session, "test")
     session.run("pytest", "tests/engine/simulation", "--numprocesses=auto", *session.posargs)
+
+
+@nox.session
+def torture(session: nox.Session) -> None:
+    """
+    Kill real workers on every durable storage, and lose nothing; see the rig find what is planted.
+
+    `nox -s torture -- sqlite --kills 1000 --jobs 40000 --record reliability` tortures one of them as the options say.
+    """
+    install(session, "test")
+    if session.posargs:
+        session.run("python", "-m", "tests.servers.torture", *session.posargs)
+        return
+    session.run("pytest", "tests/torture")
+    for storage in DURABLE:
+        session.run("python", "-m", "tests.servers.torture", storage, "--kills=50", "--jobs=2000")
 
 
 @nox.session

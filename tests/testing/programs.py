@@ -1,5 +1,6 @@
 """What the tests of the tools run in child processes."""
 
+import os
 import time
 
 from pannier.inspection import JobFilter
@@ -24,3 +25,10 @@ async def count_running(storage: JobStorageProvider) -> int:
     """Count the running jobs."""
     counts = await inspector_of(storage).count_jobs(JobFilter(statuses=frozenset({JobStatus.RUNNING})))
     return sum(counts.values())
+
+
+async def leave(url: str, *, code: int) -> str:
+    """End the process at once, or return where it was sent to."""
+    if code:
+        os._exit(code)
+    return url

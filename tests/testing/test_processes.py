@@ -11,7 +11,7 @@ import pytest
 from pannier.inspection import JobFilter
 from pannier.records import JobStatus
 from pannier_testing.builders import T0, claim_of, full_job, new_id
-from pannier_testing.processes import Child, ChildDiedError, ChildRaisedError, Stepper, barrier
+from pannier_testing.processes import Child, ChildDiedError, ChildRaisedError, Nursery, Stepper, barrier
 from tests.testing import programs
 
 REFERENCE = ("pannier_testing.reference.plugin:plugin",)
@@ -128,3 +128,33 @@ async def test_a_call_that_ends_before_its_line_is_not_killed(tmp_path: Path) ->
         assert stepped == again
     finally:
         await stepper.stop()
+
+
+@asynccontextmanager
+async def opened_nursery(tmp: Path) -> AsyncIterator[Nursery]:
+    """Lend a process that forks."""
+    nursery = await Nursery.start(REFERENCE, tmp)
+    try:
+        yield nursery
+    finally:
+        await nursery.stop()
+
+
+async def test_a_fork_may_be_given_the_url_alone(tmp_path: Path) -> None:
+    """Nothing is opened for it: it opens what it needs itself."""
+    async with opened_nursery(tmp_path) as nursery:
+        pid = await nursery.spawn(f"ledger://{tmp_path}/jobs", programs.leave, code=0)
+
+        assert await nursery.join(pid) == f"ledger://{tmp_path}/jobs"
+
+
+async def test_a_fork_that_ends_itself_is_told(tmp_path: Path) -> None:
+    """With its exit code, and without harm to the process that forks."""
+    async with opened_nursery(tmp_path) as nursery:
+        pid = await nursery.spawn(f"ledger://{tmp_path}/jobs", programs.leave, code=75)
+        while not await nursery.has_ended(pid):  # noqa: ASYNC110  # another process ends
+            await asyncio.sleep(0.01)
+
+        with pytest.raises(ChildRaisedError, match="with 75"):
+            await nursery.join(pid)
+        assert await nursery.join(await nursery.spawn("ledger:///jobs", programs.leave, code=0)) == "ledger:///jobs"

@@ -1,8 +1,8 @@
 """
 The program that forks workers: many processes with a storage, each ready within milliseconds, to be killed at will.
 
-A worker opens the storage and runs one async function with it. The parent learns its process id and may kill it; asked
-to, this program waits for its end and tells what it answered.
+A worker opens the storage and runs one async function with it, or is given its URL. The parent learns its process id
+and may kill it; asked to, this program tells whether it has ended, waits for its end, and tells what it answered.
 """
 
 import asyncio
@@ -34,13 +34,17 @@ class Nursery:
                 return {"answer": None}
             case {"join": pid}:
                 return self._join(pid)
+            case {"ended": pid}:
+                return {"answer": _has_ended(pid)}
             case {"url": _}:
                 return {"answer": self._fork(question)}
             case _:
                 raise LookupError(f"a nursery knows no {question!r}")
 
     def _fork(self, question: dict[str, Any]) -> int:
-        self._plugins.create_storage(StorageUrl(question["url"]))  # imports here what every fork would import anew
+        # Imports here what every fork would import anew.
+        self._plugins.create_storage(StorageUrl(question["url"]))
+        importlib.import_module(question["run"].partition(":")[0])
         receive, send = os.pipe()
         child = os.fork()
         if child == 0:
@@ -61,6 +65,9 @@ class Nursery:
     async def _work(self, question: dict[str, Any]) -> Json:
         module, _, name = question["run"].partition(":")
         function = getattr(importlib.import_module(module), name)
+        if not question["opened"]:
+            told: Json = await function(question["url"], **question["arguments"])
+            return told
         storage = self._plugins.create_storage(StorageUrl(question["url"]))
         time.sleep(max(0.0, question["start_at"] - time.monotonic()))  # noqa: ASYNC251  # nothing else runs here yet
         await storage.open()
@@ -77,6 +84,10 @@ class Nursery:
         if not told:
             return {"error": "Ended", "message": f"with {os.waitstatus_to_exitcode(status)}, and told nothing"}
         return wire.from_line(told)
+
+
+def _has_ended(pid: int) -> bool:
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def main() -> None:

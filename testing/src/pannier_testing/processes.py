@@ -244,18 +244,27 @@ class Nursery:
             start_at: When to open, on `time.monotonic()`, which all processes share.
             arguments: Plain JSON.
         """
-        path = f"{function.__module__}:{function.__name__}"
-        asked: Json = {"url": url, "run": path, "arguments": arguments, "start_at": start_at}
-        pid: Any = await self._talk.ask(asked)
+        return await self._fork({**_asked(url, function, arguments), "start_at": start_at, "opened": True})
+
+    async def spawn(self, url: str, function: Callable[..., object], **arguments: Json) -> int:
+        """Run *function(url, **arguments)* in a fork, which opens nothing before; return the fork's process id."""
+        return await self._fork({**_asked(url, function, arguments), "opened": False})
+
+    async def _fork(self, question: Json) -> int:
+        pid: Any = await self._talk.ask(question)
         self._alive.add(pid)
         return int(pid)
+
+    async def has_ended(self, pid: int) -> bool:
+        """Whether a fork that nobody joined yet has ended."""
+        return bool(await self._talk.ask({"ended": pid}))
 
     async def join(self, pid: int) -> Json:
         """
         Wait until a fork has ended, and return what its function answered.
 
         Raises:
-            ChildRaisedError: It raised, or was killed: then the kind is "Killed".
+            ChildRaisedError: It raised; or it was killed: then the kind is "Killed"; or it ended itself: "Ended".
         """
         self._alive.discard(pid)
         return await self._talk.ask({"join": pid})
@@ -272,6 +281,10 @@ class Nursery:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         await self._talk.stop()
+
+
+def _asked(url: str, function: Callable[..., object], arguments: Mapping[str, Json]) -> dict[str, Json]:
+    return {"url": url, "run": f"{function.__module__}:{function.__name__}", "arguments": {**arguments}}
 
 
 def barrier(seconds: float = 0.25) -> float:

@@ -1,0 +1,207 @@
+"""Makes the page RELIABILITY.md of the records of real runs."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from attrs import frozen
+
+from pannier_testing.torture.record import Record
+
+WORDS: Final[Mapping[str, str]] = {
+    "kill": "kill -9 of a worker or of the process that queues",
+    "freeze": "workers frozen past their leases, then thawed (zombies)",
+    "clock": "wall clocks 30 s off, and stepped by an hour",
+    "network": "connections reset, refused, silent, slow; answers lost",
+    "server": "kill -9 of the storage's server",
+    "disk": "disk full",
+    "memory": "no more memory for a process",
+    "": "no fault: several workers race for the jobs",
+}
+"""What was tried, by the kind of fault."""
+
+NAMES: Final[Mapping[str, str]] = {
+    "sqlite": "SQLite",
+    "postgresql": "PostgreSQL",
+    "mongodb": "MongoDB's stand-in",
+}
+
+MUST_NOT_BE: Final = (
+    "lost",
+    "unexpected",
+    "settled_twice",
+    "stale_writes_accepted",
+    "claimed_twice",
+    "claimed_under_a_live_lease",
+    "handlers_overlapped",
+    "fences_out_of_bounds",
+    "results_missing",
+    "keys_broken",
+    "counts_wrong",
+    "started_before_due",
+    "leases_too_long",
+    "redeliveries_unexplained",
+    "stalls",
+    "processes_died",
+    "errors_surfaced",
+)
+"""What the oracle counts as failures."""
+
+HEAD: Final = """\
+# Reliability
+
+What was tried on real storages with real processes, how often, and what came of it. This page is made from the
+records in [reliability/](reliability/) by `python -m docs._make`, and a test compares the two. Each record was written
+by a run of `pannier torture`; to repeat one, give its numbers: `pannier torture "sqlite:///{tmp}/jobs.db" --kills 1000
+--jobs 40000 --seed 7`.
+
+In a run several worker processes execute jobs of four kinds (short, long, in a thread, failing at first) that another
+process queues, half of them with an idempotency key, some a second time, some cancelled. Everybody appends to a journal
+what he is about to do and what he was answered; what was written there survives a kill. In the end journal and storage
+are held against each other:
+
+- **lost**: acknowledged, and gone, unfinished, or not ended as it should be (I1);
+- **unexpected**: there, and nobody stored it (I2);
+- **done twice**: ended under two fences, a write accepted under a stale one, or given out twice under one (I3);
+- **overlapping**: given out while another lease was live, or two handlers running at a time (I4; a process that stood
+  still is let off for what it does in the moment after);
+- **other**: fences (I5), results (I6), keys (I7), counts (I8), jobs started before they were due, leases too long, more
+  redeliveries than the faults had jobs in their hands, a process that died by itself, an error that reached a caller
+  while the storage was well, a run that stalled.
+
+*95 %* is the upper bound of the chance that a fault (in a race: a job) does any such harm, from the number of failures
+seen: with none in n it is 3/n, the rule of three.
+"""
+
+TAIL: Final = """\
+## What is not proved
+
+- **The loss of power.** kill -9 takes a process away, not what the operating system has not written yet. That a commit
+  survives it is the engine's promise, and its settings': see the page of each storage.
+- **More than one host.** All processes and servers of a run share a machine. Skewed clocks and cut networks are made.
+- **MongoDB itself.** The runs called "MongoDB's stand-in" are on SecantusDB, which speaks its protocol.
+- **Rare things.** A fault that does harm less often than the bound in its row may have been missed.
+- **Disks that lie, and read-only ones.** Full ones are tried here; read-only ones by rule R90 of the conformance suite.
+"""
+
+
+@frozen
+class Row:
+    """Runs of one kind on one storage."""
+
+    storage: str
+    kinds: tuple[str, ...]
+    records: Sequence[Record]
+
+    def total(self, *names: str) -> int:
+        """Add up counts of all runs."""
+        return int(sum(record.counts.get(name, 0) for record in self.records for name in names))
+
+    @property
+    def faults(self) -> int:
+        """How many faults."""
+        return sum(sum(record.faults.values()) for record in self.records)
+
+    @property
+    def failures(self) -> int:
+        """How much of what must not be."""
+        return self.total(*MUST_NOT_BE)
+
+
+def page(records: Sequence[Record]) -> str:
+    """Return the page."""
+    rows = list(_rows(records))
+    return "\n".join([HEAD, *_what_came_out(rows), *_how_soon(rows), *_on_what(records), TAIL])
+
+
+def upper_bound(failures: int, trials: int) -> float:
+    """
+    Return the 95 % upper bound of a rare event's probability, seen *failures* times in *trials*.
+
+    The mean of a Poisson distribution that gives so few or fewer in 5 % of the cases; about 3 for none (the rule of
+    three: J. A. Hanley and A. Lippman-Hand, "If nothing goes wrong, is everything all right?", JAMA 249, 1983).
+    """
+    if trials == 0:
+        return 1.0
+    low, high = 0.0, 10.0 * (failures + 1)
+    for _ in range(60):
+        mean = (low + high) / 2
+        chance = sum(math.exp(-mean + k * math.log(mean) - math.lgamma(k + 1)) for k in range(failures + 1))
+        low, high = (mean, high) if chance > 0.05 else (low, mean)
+    return min(1.0, high / trials)
+
+
+def _rows(records: Sequence[Record]) -> Iterator[Row]:
+    groups: dict[tuple[str, tuple[str, ...]], list[Record]] = {}
+    for record in records:
+        groups.setdefault((record.storage, tuple(sorted(record.faults))), []).append(record)
+    order = list(WORDS)
+    for (storage, kinds), found in sorted(
+        groups.items(), key=lambda item: ([order.index(kind) for kind in item[0][1] or ("",)], item[0][0])
+    ):
+        yield Row(storage, kinds, found)
+
+
+def _what_came_out(rows: Sequence[Row]) -> Iterator[str]:
+    yield "## What came out\n"
+    yield "| tried | on | runs | faults | jobs | lost | unexpected | done twice | overlapping | other | 95 % |"
+    yield "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+    for row in rows:
+        jobs = row.total("jobs_acknowledged")
+        bound = upper_bound(row.failures, row.faults or jobs)
+        lost, unexpected = row.total("lost"), row.total("unexpected")
+        twice = row.total("settled_twice", "stale_writes_accepted", "claimed_twice")
+        overlapping = row.total("claimed_under_a_live_lease", "handlers_overlapped")
+        other = row.failures - lost - unexpected - twice - overlapping
+        cells = [
+            _tried(row),
+            NAMES.get(row.storage, row.storage),
+            *(f"{number:,}" for number in (len(row.records), row.faults, jobs, lost, unexpected)),
+            *(f"{number:,}" for number in (twice, overlapping, other)),
+            f"{bound:.2g}" if row.faults else f"{bound:.1e}",
+        ]
+        yield f"| {' | '.join(cells)} |"
+    yield ""
+
+
+def _how_soon(rows: Sequence[Row]) -> Iterator[str]:
+    """Tell what is measured rather than promised."""
+    yield "## How soon, and how often again\n"
+    yield "The lease of a killed worker must lapse before its jobs start again: within the lease and a second is the"
+    yield "aim. The machine of these runs has few processors, and they were not always alone on it.\n"
+    yield "| tried | on | redelivered | in the faults' hands | started again | later than a lease + 1 s | the latest | "
+    yield "usable again after | zombies that held jobs |"
+    yield "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+    for row in rows:
+        latest = max(record.counts.get("longest_restart_seconds", 0) for record in row.records)
+        recovery = max(record.counts.get("longest_recovery_seconds", 0) for record in row.records)
+        restarted = row.total("interrupted_handlers_restarted")
+        numbers = row.total("redeliveries"), row.total("in_flight_at_faults"), restarted, row.total("restarted_late")
+        cells = [
+            _tried(row),
+            NAMES.get(row.storage, row.storage),
+            *(f"{number:,}" for number in numbers),
+            f"{latest:.1f} s" if restarted else "",
+            f"{recovery:.2f} s" if recovery else "",
+            f"{row.total('zombies_with_jobs'):,}" if row.total("zombies") else "",
+        ]
+        yield f"| {' | '.join(cells)} |"
+    yield ""
+
+
+def _on_what(records: Sequence[Record]) -> Iterator[str]:
+    yield "## On what\n"
+    yield "| record | versions | machine | workers | lease | took |"
+    yield "| --- | --- | --- | ---: | ---: | ---: |"
+    for record in records:
+        versions = ", ".join(name if kind == "engine" else f"{kind} {name}" for kind, name in record.versions.items())
+        machine = f"{record.machine['system']}, {record.machine['machine']}, {record.machine['cpus']} CPUs"
+        yield (
+            f"| [{record.on}, seed {record.plan['seed']}](reliability/{record.name}) | {versions} | {machine} "
+            f"| {record.plan['workers']} | {record.plan['lease_seconds']:g} s | {record.seconds:,.0f} s |"
+        )
+    yield ""
+
+
+def _tried(row: Row) -> str:
+    return "; ".join(WORDS[kind] for kind in row.kinds or ("",))

@@ -1,0 +1,113 @@
+"""Records of runs, and the page that is made of them."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+from typer.testing import CliRunner
+
+from pannier_testing.torture.command import app
+from pannier_testing.torture.oracle import Finding, Verdict
+from pannier_testing.torture.plan import FaultKind, Plan
+from pannier_testing.torture.record import Record, read_records, record_of, write_record
+from pannier_testing.torture.report import page, upper_bound
+
+PLAN = Plan(jobs=2000, faults={FaultKind.KILL: 50, FaultKind.DISK: 0}, seed=7)
+
+
+def a_record(plan: Plan = PLAN, verdict: Verdict | None = None) -> Record:
+    """Return a record of a run."""
+    clean = Verdict(findings=(), counts={"lost": 0, "jobs_acknowledged": plan.jobs, "redeliveries": 31})
+    return record_of(
+        verdict or clean,
+        plan,
+        storage="sqlite",
+        engine="SQLite 3.45.1",
+        seconds=12.34,
+        cpus=2,
+        today=datetime(2030, 1, 1, tzinfo=UTC),
+    )
+
+
+def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
+    """Written, and read again; its file is called after the run."""
+    record = a_record()
+
+    path = write_record(record, tmp_path / "records")
+
+    assert path.name == "sqlite-kill50-jobs2000-seed7.json"
+    assert read_records(path.parent) == [record]
+
+
+def test_a_record_names_versions_and_no_host(tmp_path: Path) -> None:
+    """What a reader needs to repeat it, and nothing that tells whose machine it was."""
+    record = a_record()
+
+    assert record.versions["engine"] == "SQLite 3.45.1"
+    assert set(record.versions) == {"pannier", "pannier-sqlite", "engine", "python"}
+    assert set(record.machine) == {"system", "machine", "cpus"}
+    assert set(record.plan) == {"jobs", "faults", "seed", "workers", "lease_seconds"}
+
+
+@pytest.mark.parametrize(
+    ("failures", "trials", "bound"),
+    [(0, 300, 3 / 300), (0, 1, 1.0), (0, 0, 1.0), (1, 1000, 4.744 / 1000), (3, 1000, 7.754 / 1000)],
+)
+def test_the_upper_bound_is_that_of_poisson(failures: int, trials: int, bound: float) -> None:
+    """With no failure it is the rule of three; the others are from tables of the Poisson distribution."""
+    assert upper_bound(failures, trials) == pytest.approx(bound, rel=0.002)
+
+
+def test_runs_of_a_kind_are_added_up() -> None:
+    """A row of the page is all runs of the same faults on a storage."""
+    made = page([a_record(), a_record(evolve(PLAN, seed=8)), a_record(evolve(PLAN, faults={}))])
+
+    assert (
+        "| kill -9 of a worker or of the process that queues | SQLite | 2 | 100 | 4,000 | 0 | 0 | 0 | 0 | 0 | 0.03 |"
+        in made
+    )
+    assert (
+        "| no fault: several workers race for the jobs | SQLite | 1 | 0 | 2,000 | 0 | 0 | 0 | 0 | 0 | 1.5e-03 |" in made
+    )
+
+
+def test_failures_are_shown() -> None:
+    """The page hides nothing, and the bound grows."""
+    bad = Verdict(
+        findings=(Finding("lost", "a job is gone"),), counts={"lost": 2, "stalls": 1, "jobs_acknowledged": 2000}
+    )
+
+    assert "| SQLite | 1 | 50 | 2,000 | 2 | 0 | 0 | 0 | 1 | 0.16 |" in page([a_record(verdict=bad)])
+
+
+def test_the_command_makes_the_page_of_a_folder(tmp_path: Path) -> None:
+    """`pannier torture --report FOLDER` prints it."""
+    write_record(a_record(), tmp_path)
+
+    done = CliRunner().invoke(app, ["--report", str(tmp_path)])
+
+    assert done.exit_code == 0
+    assert done.output == page(read_records(tmp_path))
+
+
+def test_the_command_tortures_and_writes_a_record(tmp_path: Path) -> None:
+    """With 0 for a clean run, whose record says what was done."""
+    arguments = ["sqlite:///{tmp}/jobs.db", "--kills=2", "--jobs=60", "--lease=1", "--seed=3", f"--record={tmp_path}"]
+
+    done = CliRunner().invoke(app, arguments)
+
+    assert done.exit_code == 0, done.output
+    [path] = tmp_path.iterdir()
+    written = json.loads(path.read_text())
+    assert written["plan"]["faults"] == {"kill": 2}
+    assert written["counts"]["jobs_acknowledged"] >= 60
+
+
+def test_the_command_refuses_what_it_can_not_do() -> None:
+    """A storage without a server can't be cut off."""
+    done = CliRunner().invoke(app, ["sqlite:///{tmp}/jobs.db", "--network=1"])
+
+    assert done.exit_code == 2
+    assert "names no server" in done.output.replace("\n", " ")

@@ -1,0 +1,85 @@
+"""The torture rig finds what is wrong, in storages and in workers, and nothing where all is well."""
+
+import asyncio
+from collections.abc import Mapping
+
+import pytest
+
+from pannier.errors import ConfigurationError
+from pannier_testing.subject import Subject
+from pannier_testing.torture.oracle import Verdict
+from pannier_testing.torture.plan import FaultKind, Plan
+from pannier_testing.torture.rig import torture
+
+CARELESS = "tests.torture.plants:outlive_leases"
+PLANTED = ("tests.torture.plants:plugin",)
+
+
+def tortured(
+    name: str, faults: Mapping[FaultKind, int], *, lease: float = 1.0, jobs: int = 200, prelude: str = ""
+) -> Verdict:
+    """Torture the SQLite storage that is planted as *name*."""
+    subject = Subject(label=name, url_for=lambda place: place.fill(f"{name}:///{{tmp}}/jobs.db"), adapters=PLANTED)
+    plan = Plan(jobs=200, faults=faults, seed=7, lease_seconds=lease, patience_seconds=5, prelude=prelude)
+    return asyncio.run(torture(subject, plan))
+
+
+def test_a_right_storage_passes() -> None:
+    """Kills, zombies, full disks, full memories: nothing is found, and each of them was met by jobs in progress."""
+    kinds = (FaultKind.KILL, FaultKind.FREEZE, FaultKind.DISK, FaultKind.MEMORY)
+
+    verdict = tortured("honest", dict.fromkeys(kinds, 3))
+
+    assert verdict.findings == ()
+    assert verdict.counts["jobs_acknowledged"] >= 200
+    assert verdict.counts["in_flight_at_faults"] > 0
+    assert verdict.counts["redeliveries"] > 0
+    assert verdict.counts["zombies"] == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "faults", "found"),
+    [
+        ("loses-jobs", {}, "lost"),
+        ("adds-jobs", {}, "unexpected"),
+        ("gives-out-twice", {}, "claimed_under_a_live_lease"),
+        ("keeps-no-results", {}, "results_missing"),
+        ("ignores-keys", {}, "keys_broken"),
+        ("miscounts", {}, "counts_wrong"),
+        ("starts-early", {}, "started_before_due"),
+    ],
+)
+def test_a_wrong_storage_is_found_out(name: str, faults: Mapping[FaultKind, int], found: str) -> None:
+    """Each planted storage is convicted of what it does."""
+    verdict = tortured(name, faults)
+
+    assert found in {finding.invariant for finding in verdict.findings}
+
+
+def test_a_storage_without_fences_is_found_out_by_zombies() -> None:
+    """Workers that settle after their leases are refused by every storage that has fences."""
+    verdict = tortured("has-no-fences", {FaultKind.FREEZE: 4}, prelude=CARELESS)
+
+    assert "stale_writes_accepted" in {finding.invariant for finding in verdict.findings}
+
+
+def test_a_worker_that_outlives_its_leases_is_found_out() -> None:
+    """It goes on with jobs whose leases have lapsed, and which others run."""
+    verdict = tortured("honest", {}, lease=0.15, prelude=CARELESS)
+
+    assert "handlers_overlapped" in {finding.invariant for finding in verdict.findings}
+
+
+@pytest.mark.parametrize("kind", [FaultKind.NETWORK, FaultKind.SERVER, FaultKind.CLOCK])
+def test_what_can_not_be_done_to_a_storage_is_refused(kind: FaultKind) -> None:
+    """SQLite has no server to kill or cut off, and no clock of its own."""
+    with pytest.raises(ConfigurationError, match=f"no {kind} faults"):
+        tortured("honest", {kind: 1})
+
+
+def test_a_storage_in_memory_is_refused() -> None:
+    """What dies with its process can't be tortured."""
+    subject = Subject(label="memory", url_for=lambda place: place.fill("memory://{namespace}"))
+
+    with pytest.raises(ConfigurationError, match="durable"):
+        asyncio.run(torture(subject, Plan(jobs=1)))
