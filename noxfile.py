@@ -17,7 +17,14 @@ PYTHONS = sorted({"3.11", "3.12", "3.13", "3.14", HERE}, key=lambda version: int
 ELSEWHERE = [python for python in PYTHONS if python != HERE]
 
 # Each has a session of its own.
-APART = ("tests/saboteurs", "tests/engine/simulation", "tests/torture", "tests/packaging", "tests/docs")
+APART = (
+    "tests/conformance",
+    "tests/saboteurs",
+    "tests/engine/simulation",
+    "tests/torture",
+    "tests/packaging",
+    "tests/docs",
+)
 EMBEDDED = {
     "memory": "memory://{namespace}",
     "sqlite": "sqlite:///{tmp}/jobs.db",
@@ -31,6 +38,8 @@ VERDICTS = dict.fromkeys(STORAGES, "conformant 1.0 distributed + inspect, notify
     "memory": "conformant 1.0 core + inspect, notify, results",
 }
 DURABLE = ("sqlite", "postgres", "mongo")
+AIDED = ("sqlite", "postgres", "mongo")  # whose own tests have the test aids that these rules need
+AIDED_RULES = ("R56", "R76", "R115", "R116")
 
 nox.needs_version = ">=2025.5.1"
 nox.options.default_venv_backend = "uv"
@@ -117,6 +126,10 @@ def conformance(session: nox.Session, storage: str) -> None:
     server = ("python", "-m", f"tests.servers.{storage}", "--") if storage in SERVERS else ()
     suite = ("pannier", "certify", STORAGES[storage], f"--expect={VERDICTS[storage]}")
     session.run(*server, *suite, *session.posargs)
+    if storage in AIDED:
+        session.run(
+            "pytest", f"tests/conformance/test_{storage}.py", *(f"--pannier-rule={rule}" for rule in AIDED_RULES)
+        )
 
 
 @nox.session

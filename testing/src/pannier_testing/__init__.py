@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from pannier_testing.applications.inline import run_inline
     from pannier_testing.applications.queued import queued_commands, queued_jobs
     from pannier_testing.storage_conformance import StorageConformance
-    from pannier_testing.subject import Place
+    from pannier_testing.subject import NewerSchema, Place
 
 __all__ = [
     "AttemptsFailedError",
     "Fault",
     "FaultyStorage",
     "ManualClock",
+    "NewerSchema",
     "Place",
     "StorageConformance",
     "drain",
@@ -38,6 +39,7 @@ _HOMES: Final = {
     "Fault": "applications.faults",
     "FaultyStorage": "applications.faults",
     "ManualClock": "applications.clock",
+    "NewerSchema": "subject",
     "Place": "subject",
     "StorageConformance": "storage_conformance",
     "drain": "applications.draining",

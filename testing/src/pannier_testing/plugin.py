@@ -216,6 +216,8 @@ def _subject_of_class(
         damage=None if kind.damage is StorageConformance.damage else conformance.damage,
         store_size=None if kind.store_size is StorageConformance.store_size else conformance.store_size,
         earlier_stores=conformance.earlier_stores(),
+        make_newer=None if kind.make_newer is StorageConformance.make_newer else conformance.make_newer,
+        unknown_fields=None if kind.unknown_fields is StorageConformance.unknown_fields else conformance.unknown_fields,
         repeat=lambda number, seed: f"pytest {path} --pannier-rule {number} --pannier-seed {seed}",
     )
 

@@ -35,6 +35,7 @@ class Need(StrEnum):
     RESULTS = "results"
     TRANSACTIONS = "transactions"
     SCHEMA_HISTORY = "schema_history"
+    NEWER_SCHEMA = "newer_schema"
     DAMAGE = "damage"
     STORE_SIZE = "store_size"
     PAUSE = "pause"

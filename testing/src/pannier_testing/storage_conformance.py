@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from pannier_testing.rules import CONTRACT, RuleTest, collect_tests
-from pannier_testing.subject import Place
+from pannier_testing.subject import NewerSchema, Place
 
 if TYPE_CHECKING:
     import pytest  # half of what a child process would load
 
+    from pannier.storage import JobStorageProvider
     from pannier_testing.plugin import Suite
 
 FIXED = ("test_rule", "pytest_generate_tests", "__init_subclass__")
@@ -52,9 +53,26 @@ class StorageConformance:
         """
         raise NotImplementedError
 
-    def earlier_stores(self) -> Mapping[str, Callable[[str], None]]:
-        """Test aid, optional: return makers of stores of earlier schemas, by name; each gets a URL (R116)."""
+    def earlier_stores(self) -> "Mapping[str, Callable[[str], JobStorageProvider]]":
+        """
+        Test aid, optional: return what makes and uses stores of earlier schemas, by the schema's name (R115, R116).
+
+        Each maker gets the URL of a store that is not there yet, and returns an unopened instance of the adapter as it
+        was then: its `open()` makes the earlier schema, and it goes on working when others have migrated the store.
+        """
         return {}
+
+    def make_newer(self, url: str, newer: NewerSchema) -> None:
+        """
+        Test aid, optional: make the closed store at *url* one of a schema that this adapter does not know (R115, R116).
+
+        The schema says of itself what *newer* says. Each job that is stored there gets a field of it, with a value.
+        """
+        raise NotImplementedError
+
+    def unknown_fields(self, url: str) -> Mapping[str, object]:
+        """Test aid, goes with `make_newer`: return the values of that field, by tracking id as text (R116)."""
+        raise NotImplementedError
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         """

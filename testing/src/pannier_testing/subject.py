@@ -10,6 +10,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from enum import StrEnum
 from pathlib import Path
 from types import ModuleType
 from typing import Final
@@ -25,6 +26,15 @@ from pannier_testing.rules import Need
 
 MARK: Final = "pannier_test_"
 """What every namespace and folder that the suite makes begins with."""
+
+
+class NewerSchema(StrEnum):
+    """What a newer schema says of adapters that do not know it; see `StorageConformance.make_newer`."""
+
+    COMPATIBLE = "compatible"
+    """They may go on working with it."""
+    INCOMPATIBLE = "incompatible"
+    """They must leave it alone."""
 
 
 @frozen
@@ -71,7 +81,10 @@ class Subject:
             points. Child processes import them too.
         damage: Test aid: makes one stored record unreadable (R56).
         store_size: Test aid: bytes or records in use (R76).
-        earlier_stores: Test aid: makers of stores of earlier schemas, by their name; each gets a URL (R116).
+        earlier_stores: Test aid: makers of unopened instances that make and use stores of an earlier schema, by its
+            name; each gets a URL (R115, R116).
+        make_newer: Test aid: makes a closed store newer than the adapter (R115, R116).
+        unknown_fields: Test aid: what stands in the field that `make_newer` gave each job, by tracking id (R116).
         repeat: Words a shell command that repeats one rule, given its number and the seed.
     """
 
@@ -80,7 +93,11 @@ class Subject:
     adapters: tuple[str, ...] = ()
     damage: Callable[[str, str], None] | None = None
     store_size: Callable[[str], int] | None = None
-    earlier_stores: Mapping[str, Callable[[str], None]] = field(factory=dict[str, Callable[[str], None]])
+    earlier_stores: Mapping[str, Callable[[str], JobStorageProvider]] = field(
+        factory=dict[str, Callable[[str], JobStorageProvider]]
+    )
+    make_newer: Callable[[str, NewerSchema], None] | None = None
+    unknown_fields: Callable[[str], Mapping[str, object]] | None = None
     repeat: Callable[[str, int], str] = lambda number, seed: f"--pannier-rule {number} --pannier-seed {seed}"
     plugins: Plugins = Factory(lambda subject: load_plugins(subject.adapters), takes_self=True)
 
@@ -125,6 +142,7 @@ class Subject:
             Need.DAMAGE: self.damage is not None,
             Need.STORE_SIZE: self.store_size is not None,
             Need.SCHEMA_HISTORY: bool(self.earlier_stores),
+            Need.NEWER_SCHEMA: self.make_newer is not None and self.unknown_fields is not None,
         }
         return frozenset(need for need, is_met in met.items() if is_met) | {Need(name) for name in add_ons(storage)}
 

@@ -5,6 +5,7 @@ It opens instances (on this loop, on threads, in child processes) and closes the
 and sizes the work to the profile and to the speed of the storage.
 """
 
+import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -205,6 +206,11 @@ class Trial:
     async def finish(self) -> None:
         """Close all that was opened, last first."""
         await self._cleanup.aclose()
+
+    async def aided(self, aid: Callable[..., T] | None, *arguments: object) -> T:
+        """Call a test aid of the subject on a thread, where it may run an event loop of its own; return its answer."""
+        assert aid is not None
+        return await asyncio.to_thread(aid, *arguments)
 
     # Jobs. All of virtual time begins at T0.
 

@@ -14,7 +14,7 @@ from pannier_postgres._errors import DRIVER_ERRORS, translated
 from pannier_postgres._statements import filled, quoted
 from pannier_postgres.settings import Settings
 
-KNOWN: Final = 1
+KNOWN: Final = 2
 """The newest schema that this adapter knows."""
 
 READABLE_FROM: Final = 1

@@ -158,10 +158,8 @@ async def a_record_that_cannot_be_read_stops_no_other(trial: Trial) -> None:
     queue = trial.queue()
     jobs = trial.jobs(5, queue)
     await storage.store_jobs(jobs)
-    damage = trial.subject.damage
-    assert damage is not None
     bad = sorted(jobs, key=lambda job: job.tracking_id)[2]
-    damage(trial.url, str(bad.tracking_id))
+    await trial.aided(trial.subject.damage, trial.url, str(bad.tracking_id))
 
     for turn, now in ((1, T0), (2, T0 + LEASE)):
         claimed = await trial.check.answers(

@@ -1,9 +1,6 @@
 """Storages and values that break a rule of section G."""
 
-import sqlite3
-from contextlib import closing
 from datetime import datetime, timedelta
-from pathlib import Path
 from uuid import UUID
 
 from attrs import evolve, frozen
@@ -13,8 +10,9 @@ from pannier.errors import StorageRefusedError
 from pannier.records import JobError, JobRecord, JobStatus
 from pannier_testing.reference.ledger import Ledger
 from pannier_testing.reference.model import Model
-from pannier_testing.saboteurs.making import Aids, on_ledger, on_model, on_sqlite, on_values
+from pannier_testing.saboteurs.making import on_ledger, on_model, on_sqlite, on_values
 from pannier_testing.saboteurs.relay import TransactionalRelay
+from pannier_testing.saboteurs.sqlite_aids import DAMAGEABLE
 
 
 @on_model("R53")
@@ -133,19 +131,6 @@ class TriesFailedJobsAgainTomorrow(Model):
     def failed(self, job: JobRecord, error: JobError, now: datetime) -> JobRecord:
         """Give it another chance."""
         return evolve(self.waiting(job, now + timedelta(days=1)), lapses=0, errors=self.noted(job, error))
-
-
-def damage(url: str, tracking_id: str) -> None:
-    """Break the command of a job in a SQLite file."""
-    path = Path(url.partition("://")[2])
-    with closing(sqlite3.connect(path)) as connection, connection:
-        changed = connection.execute(
-            "UPDATE pannier_jobs SET command = '{\"broken' WHERE tracking_id = ?", (tracking_id,)
-        )
-        assert changed.rowcount == 1
-
-
-DAMAGEABLE = Aids(damage=damage)
 
 
 @on_sqlite("R56", aids=DAMAGEABLE)

@@ -15,8 +15,9 @@ from pannier.purging import Purged, StaleJobs
 from pannier.records import JobRecord, JobStatus
 from pannier_testing.reference.model import Model
 from pannier_testing.reference.provider import ReferenceProvider
-from pannier_testing.saboteurs.making import Aids, on_model, on_reference, on_sqlite
+from pannier_testing.saboteurs.making import on_model, on_reference, on_sqlite
 from pannier_testing.saboteurs.relay import TransactionalRelay
+from pannier_testing.saboteurs.sqlite_aids import MEASURABLE
 
 MICROSECOND = timedelta(microseconds=1)
 
@@ -210,15 +211,7 @@ class CountsPurgedJobs(Model):
         return purged
 
 
-def pages_in_use(url: str) -> int:
-    """Return how many pages of a SQLite file are in use."""
-    with closing(sqlite3.connect(url.partition("://")[2])) as connection:
-        (pages,) = connection.execute("PRAGMA page_count").fetchone()
-        (free,) = connection.execute("PRAGMA freelist_count").fetchone()
-    return int(pages) - int(free)
-
-
-@on_sqlite("R76", aids=Aids(store_size=pages_in_use))
+@on_sqlite("R76", aids=MEASURABLE)
 class LeavesAMarkForEachJob(TransactionalRelay):
     """Leaves a row in a table of its own for each job that was purged."""
 

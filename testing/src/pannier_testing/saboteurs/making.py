@@ -18,6 +18,7 @@ from pannier_testing.reference.model import Model
 from pannier_testing.reference.plugin import Shelves
 from pannier_testing.reference.provider import ReferenceProvider, Shelf
 from pannier_testing.saboteurs.relay import Relay, TransactionalRelay
+from pannier_testing.subject import NewerSchema
 from pannier_testing.values import Values
 
 T = TypeVar("T")
@@ -35,7 +36,11 @@ class Aids:
 
     damage: Callable[[str, str], None] | None = None
     store_size: Callable[[str], int] | None = None
-    earlier_stores: Mapping[str, Callable[[str], None]] = field(factory=dict[str, Callable[[str], None]])
+    earlier_stores: Mapping[str, Callable[[str], JobStorageProvider]] = field(
+        factory=dict[str, Callable[[str], JobStorageProvider]]
+    )
+    make_newer: Callable[[str, NewerSchema], None] | None = None
+    unknown_fields: Callable[[str], Mapping[str, object]] | None = None
 
 
 NO_AIDS: Final = Aids()

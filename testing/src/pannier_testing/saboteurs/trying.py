@@ -85,6 +85,8 @@ def _standing(saboteur: Saboteur, settings: Settings) -> Iterator[_Stand]:
             damage=saboteur.aids.damage,
             store_size=saboteur.aids.store_size,
             earlier_stores=saboteur.aids.earlier_stores,
+            make_newer=saboteur.aids.make_newer,
+            unknown_fields=saboteur.aids.unknown_fields,
             repeat=lambda number, seed: f"python -m pannier_testing.saboteurs {saboteur.name} --seed {seed} # {number}",
         )
         yield _Stand(subject, measure(subject), evolve(settings, values=saboteur.values))
