@@ -7,22 +7,29 @@ from typing import TYPE_CHECKING, TypeAlias
 from uuid import UUID
 
 import pytest
+from attrs import evolve
+from bson import ObjectId
+from pymongo import MongoClient
 
 from pannier.claims import Demand
 from pannier.errors import StorageClosedError, StorageRefusedError, UnstorableError
+from pannier.errortext import to_tree
 from pannier.inspection import JobFilter
 from pannier.purging import StaleJobs
 from pannier.records import JobError, JobStatus, Json, Lease, Payload
 from pannier.settlements import Failed, Release, Retry, Settlement, Succeeded
-from pannier_mongo._documents import METADATA_BYTES, PAYLOAD_BYTES, TEXT_BYTES, TREE_CHARACTERS
-from pannier_testing.builders import LEASE, QUEUE, SECOND, T0, claim_of, full_job, new_job
+from pannier_mongo import _claiming, _queries
+from pannier_mongo._documents import CODEC, LEASED, METADATA_BYTES, PAYLOAD_BYTES, TEXT_BYTES, TREE_CHARACTERS
+from pannier_testing.builders import LEASE, QUEUE, SECOND, T0, claim_of, error_at, full_job, new_job
 from pannier_testing.checks import same
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pymongo.asynchronous.collection import AsyncCollection
     from pymongo.asynchronous.database import AsyncDatabase
 
+    from pannier_mongo._documents import JobDocument
     from pannier_mongo.provider import MongoStorage
 
     Database: TypeAlias = AsyncDatabase[Mapping[str, object]]
@@ -265,6 +272,38 @@ def test_claims_of_one_instant_share_the_jobs_out(
 
     taken = runner.run(play())
     assert sorted(taken) == sorted(job.tracking_id for job in jobs)
+
+
+class Meddled:
+    """The jobs as a claim reads them, where somebody settles one between the looks at two lines."""
+
+    def __init__(self, jobs: "AsyncCollection[JobDocument]", meddle: Callable[[], object]) -> None:
+        self._jobs = jobs
+        self._meddle = meddle
+
+    def find(self, wanted: "Mapping[str, object]") -> object:
+        if wanted["line"] != LEASED:
+            self._meddle()
+        return self._jobs.find(wanted)
+
+
+def test_a_job_that_was_seen_twice_is_given_out_once(
+    runner: asyncio.Runner, storage: "MongoStorage", mongo_url: str, database: str, ids: NewId
+) -> None:
+    """A lapsed lease that is settled for another try while a claim reads stands in two lines for it (R29, R91)."""
+    runner.run(storage.store_jobs([new_job(ids())]))
+    (job,) = runner.run(storage.claim_jobs(claim_of())).jobs
+    other: MongoClient[Mapping[str, object]] = MongoClient(mongo_url)
+    jobs = other.get_database(database, codec_options=CODEC)["pannier_jobs"]
+    retry = _queries.retried(to_tree(error_at()), T0, ObjectId())
+    opened = storage._checked
+    latest = Meddled(opened.store.latest, lambda: jobs.update_one(_queries.holding([job.lease]), retry))
+    store = evolve(opened.store, latest=latest)  # type: ignore[arg-type]  # what a claim needs of it
+    claimed = runner.run(_claiming.claim_jobs(store, opened.reaches, claim_of(limit=2, now=T0 + LEASE)))
+    other.close()
+
+    assert [taken.lease for taken in claimed.jobs] == [Lease(job.tracking_id, 2)]
+    assert claimed.next_due is None
 
 
 def test_batches_with_repeated_ids_and_keys_tell_what_stands(

@@ -116,6 +116,7 @@ class _Claiming:
 
     async def take(self) -> None:
         """Lease what was chosen, and mark what has expired."""
+        self._keep_what_was_read_last()
         for start in range(0, len(self.pending), CHUNK):
             await self._take_pending(self.pending[start : start + CHUNK])
         for start in range(0, len(self.lapsed), CHUNK):
@@ -126,6 +127,12 @@ class _Claiming:
             await _ending.expire_running(self.store, running, self.horizon.now)
         if len(self.taken) < len(self.pending) + len(self.lapsed):  # somebody was quicker, or holds the rest
             self._note(self.horizon.now)
+
+    def _keep_what_was_read_last(self) -> None:
+        """Choose each job once: one that was given back while the lines were read may stand in two of them."""
+        pending = {document["_id"]: document for document in self.pending}
+        lapsed = {document["_id"]: document for document in self.lapsed if document["_id"] not in pending}
+        self.pending, self.lapsed = list(pending.values()), list(lapsed.values())
 
     async def _take_pending(self, chosen: Sequence[JobDocument]) -> None:
         """
