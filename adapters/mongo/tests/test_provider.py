@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, TypeAlias
 from uuid import UUID
 
@@ -304,6 +304,16 @@ def test_a_job_that_was_seen_twice_is_given_out_once(
 
     assert [taken.lease for taken in claimed.jobs] == [Lease(job.tracking_id, 2)]
     assert claimed.next_due is None
+
+
+def test_a_look_ahead_to_the_end_of_the_calendar_sees_all(
+    runner: asyncio.Runner, storage: "MongoStorage", ids: NewId
+) -> None:
+    """There is no instant beyond it to look up to (R81)."""
+    last = datetime.max.replace(tzinfo=UTC, microsecond=999_000)
+    runner.run(storage.store_jobs([new_job(ids(), execute_after=last)]))
+
+    assert runner.run(storage.claim_jobs(claim_of(look_ahead=timedelta.max))).next_due == last
 
 
 def test_batches_with_repeated_ids_and_keys_tell_what_stands(

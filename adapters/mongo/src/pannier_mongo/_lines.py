@@ -1,11 +1,11 @@
 """
-Lines: the front of one, read by ranges of time that hold about as many jobs as are wanted.
+Lines: the front of one, read by ranges that hold about as many jobs as are wanted.
 
 On MongoDB a sorted and limited find over the index costs as much as it returns, whatever the range. The ranges are for
 servers that read all of a range before they sort and limit: there a claim's cost must not grow with the backlog either.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
 from attrs import define, field, frozen
@@ -14,6 +14,7 @@ from pannier.instants import round_down
 from pannier_mongo import _queries
 from pannier_mongo._connection import Store
 from pannier_mongo._documents import JobDocument
+from pannier_mongo._queries import FIRST_INSTANT, INSTANT, LAST_INSTANT, position_of, start_of
 
 Line: TypeAlias = tuple[str, int]
 """A queue and a priority, or `LEASED`."""
@@ -24,11 +25,11 @@ GROWTH: Final = 8
 PAGE: Final = 500
 """How many jobs are read at once where expired ones stand in the way."""
 
-LONGEST: Final = timedelta(days=10)
-"""No range needs to grow from a longer one."""
+LONGEST: Final = 864_000_000 * INSTANT
+"""No range needs to grow from a longer one: ten days."""
 
-_MILLISECOND: Final = timedelta(milliseconds=1)
-_LAST_INSTANT: Final = datetime.max.replace(tzinfo=UTC)
+SHORTEST: Final = INSTANT // 1024
+"""No range is shorter: of many jobs that share an instant it holds a thousandth, as ids are drawn at random."""
 
 
 @frozen
@@ -38,25 +39,25 @@ class Horizon:
 
     Attributes:
         now: On the storage's grid, not after the caller's.
-        end: Later jobs are nothing to it.
+        end: The position from which on jobs are nothing to it.
     """
 
     now: datetime
-    end: datetime
+    end: int
 
     @classmethod
     def of(cls, now: datetime, look_ahead: timedelta, resolution: timedelta) -> "Horizon":
         """Return the horizon of a claim at *now*."""
-        end = now + look_ahead if look_ahead < _LAST_INSTANT - now else _LAST_INSTANT
-        return cls(round_down(now, resolution), round_down(end, resolution))
+        last = now + look_ahead if look_ahead < LAST_INSTANT - now else LAST_INSTANT
+        return cls(round_down(now, resolution), start_of(round_down(last, resolution)) + INSTANT)
 
 
 @define
 class Reach:
     """How far the first look at a line goes, and how much further one has to go from there to find as much again."""
 
-    until: datetime
-    step: timedelta
+    until: int
+    step: int
 
 
 Reaches: TypeAlias = dict[Line, Reach]
@@ -83,54 +84,35 @@ async def read_front(
     store: Store, reaches: Reaches, line: Line, horizon: Horizon, *, wanted: int, max_expired: int
 ) -> Front:
     """Read the front of *line*: *wanted* due jobs, and whatever stands between them."""
-    reach = reaches.get(line, Reach(horizon.end, _MILLISECOND))
+    reach = reaches.pop(line, Reach(horizon.end, SHORTEST))
     front = Front()
-    seen: list[JobDocument] = []
-    since, until, step = _queries.FIRST_INSTANT, min(reach.until, horizon.end), reach.step
-    while True:
-        is_over = await _read_range(
-            store, line, front, seen, (since, until), horizon, wanted=wanted, max_expired=max_expired
-        )
-        if is_over or until >= horizon.end:
-            break
-        since, step = until + _MILLISECOND, min(step, LONGEST) * GROWTH
-        until = min(until + step, horizon.end) if step < horizon.end - until else horizon.end
-    if front.next_due is None:
-        reaches[line] = Reach(horizon.end, step)
-    else:
-        span = 2 * (front.next_due - seen[0]["dequeue_after"])
-        reaches[line] = Reach(min(front.next_due, _LAST_INSTANT - span) + span, max(span, _MILLISECOND))
+    first: int | None = None
+    since, until, step = start_of(FIRST_INSTANT), min(reach.until, horizon.end), reach.step
+    while since < horizon.end:
+        found, beyond = _queries.in_line(*line, since=since, until=until)
+        limit = max(wanted - len(front.fresh) + 1, PAGE if front.expired else 0)
+        documents = await store.latest.find(found).sort(_queries.IN_LINE).limit(limit).to_list()
+        for document in documents:
+            first = position_of(document) if first is None else first
+            if _place(front, document, horizon.now, wanted=wanted, max_expired=max_expired):
+                reaches[line] = _reach(first, position_of(document))
+                return front
+        since = beyond if len(documents) < limit else position_of(documents[-1]) + 1
+        if since == until:
+            step = min(step, LONGEST) * GROWTH
+            until = min(_whole(until + step, step), horizon.end)
     return front
 
 
-async def _read_range(
-    store: Store,
-    line: Line,
-    front: Front,
-    seen: list[JobDocument],
-    within: tuple[datetime, datetime],
-    horizon: Horizon,
-    *,
-    wanted: int,
-    max_expired: int,
-) -> bool:
-    """Read on *within* a range; return whether nothing more need be read."""
-    since, until = within
-    read: set[object] = set()
-    while True:
-        limit = max(wanted - len(front.fresh) + 1, PAGE if front.expired else 0) + len(read)
-        cursor = store.latest.find(_queries.in_line(*line, since=since, until=until))
-        documents = await cursor.sort(_queries.IN_LINE).limit(limit).to_list()
-        for document in documents:
-            if document["_id"] not in read:
-                seen.append(document)
-                if _place(front, document, horizon.now, wanted=wanted, max_expired=max_expired):
-                    return True
-        if len(documents) < limit:
-            return False
-        # Expired jobs stood in the way. Read on from the last one; others of its instant come again.
-        since = documents[-1]["dequeue_after"]
-        read = {document["_id"] for document in documents if document["dequeue_after"] == since}
+def _reach(first: int, left: int) -> Reach:
+    """Return how far to look next, if from the first job to the first that is left one went as far as this time."""
+    step = max(2 * (left - first), SHORTEST)
+    return Reach(_whole(left + step, step), step)
+
+
+def _whole(position: int, step: int) -> int:
+    """Return where a range ends that is to reach *position*: between two instants, unless it is shorter than one."""
+    return position if step < INSTANT else -(-position // INSTANT) * INSTANT
 
 
 def _place(front: Front, document: JobDocument, now: datetime, *, wanted: int, max_expired: int) -> bool:
