@@ -25,8 +25,8 @@ Item = TypeVar("Item")
 
 Client: TypeAlias = AsyncMongoClient[Mapping[str, object]]
 Session: TypeAlias = AsyncClientSession
-Work: TypeAlias = Callable[[Session | None], Coroutine[object, object, T]]
-"""What runs in a transaction, or without one where the server has none."""
+Work: TypeAlias = Callable[[Session], Coroutine[object, object, T]]
+"""What runs in a transaction."""
 
 JOBS: Final = "pannier_jobs"
 QUEUES: Final = "pannier_queues"
@@ -68,19 +68,6 @@ class Store:
     queues: AsyncCollection[QueueDocument]
     settling: AsyncCollection[SettlingDocument]
     has_transactions: bool
-
-    async def atomically(self, work: Work[T]) -> T:
-        """
-        Run *work* in a transaction; begin anew where the server gives it up for another one.
-
-        Without transactions *work* runs as it is: what it writes must be right document by document.
-        """
-        if not self.has_transactions:
-            return await work(None)
-        async with self.client.start_session() as session:
-            return await session.with_transaction(
-                work, read_concern=_SNAPSHOT, write_concern=ACKNOWLEDGED, read_preference=ReadPreference.PRIMARY
-            )
 
     async def without_waiting(
         self,

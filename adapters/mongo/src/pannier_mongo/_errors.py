@@ -3,14 +3,15 @@
 from typing import Final
 
 from pymongo.errors import (
-    ConfigurationError as DriverConfigurationError,
-)
-from pymongo.errors import (
+    BulkWriteError,
     ConnectionFailure,
     InvalidOperation,
     OperationFailure,
     PyMongoError,
     WaitQueueTimeoutError,
+)
+from pymongo.errors import (
+    ConfigurationError as DriverConfigurationError,
 )
 
 from pannier.errors import (
@@ -21,6 +22,8 @@ from pannier.errors import (
     StorageRefusedError,
     StorageUnavailableError,
 )
+
+DUPLICATE_KEY: Final = 11000
 
 _AUTHENTICATION: Final = frozenset({18, 8000})  # AuthenticationFailed, and Atlas's own
 _RIGHTS: Final = frozenset({13, 31, 33})
@@ -55,7 +58,7 @@ def translated(error: PyMongoError, shown: str) -> PannierError:
 
 
 def _refusal(error: OperationFailure, shown: str) -> PannierError:
-    code = error.code
+    code = _code(error)
     if code in _AUTHENTICATION:
         return StorageRefusedError(f"{shown} refuses the user or the password; correct the URL, or its authSource")
     if code in _RIGHTS:
@@ -72,3 +75,11 @@ def _refusal(error: OperationFailure, shown: str) -> PannierError:
     if code == 14031:
         return StorageRefusedError(f"{shown}: the server lacks disk; give it more")
     return StorageRefusedError(f"{shown} refuses the operation, error {code}: {type(error).__name__}")
+
+
+def _code(error: OperationFailure) -> int | None:
+    """Return what went wrong; of several writes, with the first that did, or with its acknowledgement."""
+    if not isinstance(error, BulkWriteError):
+        return error.code
+    faults = [*error.details["writeErrors"], *error.details["writeConcernErrors"]]
+    return next((fault["code"] for fault in faults if fault["code"] != DUPLICATE_KEY), error.code)

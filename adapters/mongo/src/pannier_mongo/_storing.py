@@ -2,21 +2,19 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from functools import partial
 from typing import Final
 from uuid import UUID
 
-from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
+from pymongo.errors import BulkWriteError, PyMongoError
 
 from pannier.records import JobRecord
 from pannier_mongo import _queries
-from pannier_mongo._connection import Session, Store
+from pannier_mongo._connection import Store
 from pannier_mongo._documents import JobDocument, from_job
+from pannier_mongo._errors import DUPLICATE_KEY
 
 CHUNK: Final = 1000
 """Jobs in one command: the loop would stand still while more are written out."""
-
-DUPLICATE_KEY: Final = 11000
 
 _PAUSE_SECONDS: Final = 0.01
 
@@ -59,32 +57,26 @@ async def encode(jobs: Sequence[JobRecord]) -> list[JobDocument]:
 
 
 async def insert(store: Store, documents: Sequence[JobDocument]) -> list[UUID]:
-    """Insert jobs, all or none where the server has transactions. Return the ids that stand."""
-    if len(documents) == 1:
-        return [await insert_one(store, documents[0])]
+    """
+    Insert jobs; return the ids that stand. A call that raises may have stored a part, and can be repeated (R5).
+
+    Not in a transaction: one whose process was killed before the commit keeps ids and keys to itself for a minute, and
+    whoever stores the same again has to wait for it (R89).
+    """
     known: Sequence[UUID | None] = [None] * len(documents)
     while True:
+        new, standing = without_repeats(documents, known)
         try:
-            return await store.atomically(partial(_insert_new, store, documents, known))
-        except PyMongoError as error:  # which has ended the transaction
+            for start in range(0, len(new), CHUNK):
+                await store.jobs.insert_many(new[start : start + CHUNK], ordered=False)
+        except PyMongoError as error:
             if not is_duplicate(error):
                 raise
-        known = await find_standing(store, documents)
-
-
-async def insert_one(store: Store, document: JobDocument) -> UUID:
-    """Insert one job, or return the id that stands."""
-    while True:
-        try:
-            await store.jobs.insert_one(document)
-        except DuplicateKeyError:
-            (standing,) = await find_standing(store, [document])
-            if standing is not None:
-                return standing
-            # Purged meanwhile, or not yet acknowledged by a majority.
-            await asyncio.sleep(_PAUSE_SECONDS)
         else:
-            return document["_id"]
+            return standing
+        before, known = known, await find_standing(store, documents)
+        if known == before:  # what stood was purged meanwhile, or is not yet acknowledged by a majority
+            await asyncio.sleep(_PAUSE_SECONDS)
 
 
 async def find_standing(store: Store, documents: Sequence[JobDocument]) -> list[UUID | None]:
@@ -128,23 +120,13 @@ def without_repeats(
 
 
 def is_duplicate(error: PyMongoError) -> bool:
-    """Whether *error* says that a tracking id or a key was there, and nothing worse."""
-    if isinstance(error, BulkWriteError):
-        faults = error.details["writeErrors"]
-        return bool(faults) and all(fault["code"] == DUPLICATE_KEY for fault in faults)
-    return isinstance(error, DuplicateKeyError)
+    """Whether *error* says that tracking ids or keys were there, and nothing worse."""
+    if not isinstance(error, BulkWriteError) or error.details["writeConcernErrors"]:
+        return False
+    faults = error.details["writeErrors"]
+    return bool(faults) and all(fault["code"] == DUPLICATE_KEY for fault in faults)
 
 
 def _place(document: JobDocument) -> tuple[str, str]:
     """Return what is unique: the queue and the key; the key is never blank where there is one."""
     return document["queue_id"], document.get("idempotency_key", "")
-
-
-async def _insert_new(
-    store: Store, documents: Sequence[JobDocument], known: Sequence[UUID | None], session: Session | None
-) -> list[UUID]:
-    new, standing = without_repeats(documents, known)
-    for start in range(0, len(new), CHUNK):
-        # Without a transaction a duplicate is passed over; the next look finds it, and what is stored by now.
-        await store.jobs.insert_many(new[start : start + CHUNK], ordered=session is not None, session=session)
-    return standing

@@ -60,7 +60,7 @@ class MongoStorage:
         return Capabilities(
             durable=True,
             shared=True,
-            atomic_batches=self._has_transactions,
+            atomic_batches=False,
             time_resolution=RESOLUTION,
             max_payload=PAYLOAD_BYTES,
             withheld=frozenset() if self._has_transactions else frozenset({"notify", "transactions"}),
