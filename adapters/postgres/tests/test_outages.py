@@ -1,10 +1,7 @@
 """Outages: the server is killed and comes back, workers are killed, and nothing is lost (R85, R88, I1-I6)."""
 
 import asyncio
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -16,6 +13,7 @@ from uuid import UUID
 
 import pytest
 from tests.engine import program
+from tests.engine.crew import DEADLINE_SECONDS, Crew
 
 from pannier import JobQueues
 from pannier.errors import StorageUnavailableError
@@ -33,8 +31,6 @@ if TYPE_CHECKING:
     from pannier_postgres.provider import PostgresStorage
 
 NewId = Callable[[], UUID]
-
-DEADLINE_SECONDS = 90
 
 
 @contextmanager
@@ -144,43 +140,6 @@ def test_a_server_that_is_down_for_long_is_waited_for(
     assert {type(answer) for answer in answers} == {StorageUnavailableError}
     assert len(runner.run(own.store_jobs([new_job(ids())]))) == 1
     assert runner.run(own.count_jobs(JobFilter())) == {(QUEUE, JobStatus.PENDING): 1}
-
-
-class Crew:
-    """Worker processes on one storage, and the journal of what they did."""
-
-    def __init__(self, url: str, folder: Path) -> None:
-        self.url = url
-        self.journal = str(folder / "journal")
-        self._workers: list[subprocess.Popen[bytes]] = []
-
-    def hire(self) -> subprocess.Popen[bytes]:
-        """Start `pannier worker` with short leases."""
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "pannier.cli", "worker", "tests.engine.program:jobs", "--lease", "2s"],
-            env={**os.environ, "PANNIER_TEST_STORAGE": self.url},
-            cwd=Path(__file__).parents[3],
-        )
-        self._workers.append(worker)
-        return worker
-
-    def end(self) -> None:
-        """End every worker that still runs."""
-        for worker in self._workers:
-            worker.kill()
-            worker.wait()
-
-    def count(self, what: str) -> int:
-        """Return how often *what* stands in the journal."""
-        path = Path(self.journal)
-        return sum(line.startswith(what) for line in path.read_text().splitlines()) if path.exists() else 0
-
-    def wait_for(self, what: str, count: int) -> None:
-        """Wait until *what* stands in the journal *count* times."""
-        end = time.monotonic() + DEADLINE_SECONDS
-        while self.count(what) < count:
-            assert time.monotonic() < end, f"waited too long for {count} times {what!r}: {self.count(what)}"
-            time.sleep(0.01)
 
 
 @pytest.fixture
