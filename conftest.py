@@ -40,6 +40,20 @@ def mongo_server() -> Iterator[MongoServer]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def failing_mongo_server() -> Iterator[MongoServer]:
+    """A stand-in for MongoDB that fails when it is told to."""
+    with started(mongo.running_server(mongo.FAIL_POINTS)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def standalone_mongo_server() -> Iterator[MongoServer]:
+    """A stand-in for MongoDB that is no member of a replica set."""
+    with started(mongo.running_server(mongo.STANDALONE)) as server:
+        yield server
+
+
 @contextmanager
 def started(server: AbstractContextManager[T]) -> Iterator[T]:
     """Start *server*, or skip the test where there is none to start."""

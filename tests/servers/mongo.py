@@ -33,6 +33,9 @@ STANDALONE: Final = "--standalone"
 AUTH: Final = "--auth"
 """Makes the server ask for a password. The users must have been created while it did not."""
 
+FAIL_POINTS: Final = "--enable-test-commands"
+"""Lets a test make commands fail, as they do while a replica set elects another primary: `configureFailPoint`."""
+
 START_SECONDS: Final = 60.0
 """How long a server may take until it answers: it imports a lot, and the machine may be busy."""
 
