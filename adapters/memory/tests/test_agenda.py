@@ -58,4 +58,15 @@ def test_entries_that_are_out_of_date_are_thrown_away() -> None:
     agenda = Agenda()
     for count in range(10_000):
         agenda.put(1, T0 + timedelta(seconds=count))
-    assert len(agenda._entries) <= LEFT_OVER + 3  # there is no other way to look
+    assert len(agenda._line) <= LEFT_OVER + 3  # there is no other way to look
+    assert not agenda._heap
+
+
+def test_entries_out_of_order_are_thrown_away_as_well() -> None:
+    """A job that is moved back for ever, while another one stays, costs no more room."""
+    agenda = Agenda()
+    agenda.put(2, T0)
+    for count in range(10_000):
+        agenda.put(1, T0 - timedelta(seconds=count))
+    assert len(agenda._line) + len(agenda._heap) <= LEFT_OVER + 5
+    assert agenda.first() == (T0 - timedelta(seconds=9_999), 1)

@@ -9,9 +9,6 @@ from pannier.checks import require
 from pannier.instants import utc
 from pannier.records import JobError, Lease, Payload
 
-_set: Final = object.__setattr__  # the classes are frozen
-_new: Final = object.__new__
-
 
 @frozen
 class Succeeded:
@@ -69,16 +66,23 @@ class Settlement:
             raise TypeError(f"outcome must be Succeeded, Retry, Failed or Release, not {type(self.outcome).__name__}")
 
 
+# As in `restoring`: the classes are frozen, and this is how their slots are written soonest.
+_new: Final = object.__new__
+_set_result: Final = Succeeded.__dict__["result"].__set__
+_set_lease: Final = Settlement.__dict__["lease"].__set__
+_set_outcome: Final = Settlement.__dict__["outcome"].__set__
+
+
 def restore_success(result: Payload) -> Succeeded:
     """Return the outcome of an attempt that has come to *result*, unchecked, as the functions of `restoring` do."""
     success = _new(Succeeded)
-    _set(success, "result", result)
+    _set_result(success, result)
     return success
 
 
 def restore_settlement(lease: Lease, outcome: Outcome) -> Settlement:
     """Return the settlement of *lease*, unchecked likewise."""
     settlement = _new(Settlement)
-    _set(settlement, "lease", lease)
-    _set(settlement, "outcome", outcome)
+    _set_lease(settlement, lease)
+    _set_outcome(settlement, outcome)
     return settlement

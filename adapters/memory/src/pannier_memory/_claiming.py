@@ -28,26 +28,27 @@ class Claiming:
     """
 
     def __init__(self, store: Store, claim: Claim) -> None:
+        """
+        Get ready for *claim*.
+
+        Raises:
+            ValueError: The leases would end after the year 9999.
+        """
         self._store = store
         self._claim = claim
+        self._ends_at = transitions.lease_end(claim.now, claim.lease_for)
         self.leased: list[JobRecord] = []
         self.expired: list[JobRecord] = []
         self.next_due: datetime | None = None
 
     def run(self) -> None:
-        """
-        Take what is due, up to the limits.
-
-        Raises:
-            ValueError: The leases would end after the year 9999. Nothing was taken.
-        """
-        ends_at = transitions.lease_end(self._claim.now, self._claim.lease_for)
+        """Take what is due, up to the limits."""
         for demand in self._claim.demands:
             self._take_for(demand)
         self.next_due = self._next_due()
         for job in self.leased:  # not before: a lease that this claim has given is no reason to come back
-            if not transitions.has_expired(job, ends_at):
-                self._store.queues[job.queue_id].leases.put(job.tracking_id.int, ends_at)
+            if not transitions.has_expired(job, self._ends_at):
+                self._store.queues[job.queue_id].leases.put(job.tracking_id.int, self._ends_at)
 
     def _take_for(self, demand: Demand) -> None:
         """Take lapsed leases first, then by priority (R25, R26); the names of a demand share its limit."""
@@ -73,7 +74,7 @@ class Claiming:
         if transitions.has_expired(job, claim.now):
             self.expired.append(store.expire(job, now=claim.now))
             return False
-        leased = transitions.claim(job, worker_id=claim.worker_id, now=claim.now, lease_for=claim.lease_for)
+        leased = transitions.claim_until(job, worker_id=claim.worker_id, ends_at=self._ends_at)
         store.jobs[name] = leased
         self.leased.append(leased)
         return True

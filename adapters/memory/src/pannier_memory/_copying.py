@@ -8,7 +8,7 @@ and takes a tenth of the time.
 from typing import Final, TypeAlias, TypeVar, cast
 
 from pannier.records import JobRecord, Json, Payload, StoredResult
-from pannier.restoring import change_job, restore_payload
+from pannier.restoring import restore_job, restore_payload
 from pannier.settlements import Settlement, Succeeded, restore_settlement, restore_success
 
 Container: TypeAlias = dict[str, Json] | list[Json]
@@ -19,12 +19,14 @@ _CONTAINERS: Final = frozenset({dict, list})
 
 def copy_job(job: JobRecord) -> JobRecord:
     """Copy *job*."""
-    copies: dict[str, object] = {"command": copy_payload(job.command), "metadata": dict(job.metadata)}
+    fields = job.__dict__.copy()
+    fields["command"] = copy_payload(job.command)
+    fields["metadata"] = dict(job.metadata)
     if job.progress is not None:
-        copies["progress"] = copy_payload(job.progress)
+        fields["progress"] = copy_payload(job.progress)
     if job.result is not None:
-        copies["result"] = copy_payload(job.result)
-    return change_job(job, copies)
+        fields["result"] = copy_payload(job.result)
+    return restore_job(fields)
 
 
 def copy_settlement(settlement: Settlement) -> Settlement:

@@ -71,11 +71,12 @@ class Call(Generic[Found, T]):
         self._found = self._work(connection)
 
     def conclude(self) -> None:
-        """Turn what was found into the answer."""
+        """Turn what was found into the answer. The rows go now: the collector need not look at them any more."""
         try:
             self._answer = self._finish(self._found)
         except BaseException as error:  # handed to whoever awaits the call
             self.error = error
+        del self._found, self._work
 
     def settle(self) -> None:
         """Answer, on the loop. What a cancelled awaiter asked for has happened all the same."""
