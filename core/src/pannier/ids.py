@@ -1,16 +1,16 @@
 """Tracking ids: UUIDs of version 7 (RFC 9562), which sort by the time of their making."""
 
-from datetime import UTC, datetime, timedelta
 from random import Random
 from threading import Lock
 from typing import Final
 from uuid import UUID
 
 from pannier.clock import Clock
+from pannier.instants import to_microseconds
+from pannier.restoring import restore_id
 
 _VERSION_7: Final = 0x7 << 76
 _VARIANT: Final = 0b10 << 62
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class TrackingIds:
@@ -31,9 +31,9 @@ class TrackingIds:
     def new(self) -> UUID:
         """Return the next id. Safe to call from any thread."""
         # 60 bits of time in units of 2**-12 ms (RFC 9562, 6.2, method 3); a busy unit borrows from the next one.
-        ticks = ((self._clock.now() - _EPOCH) // timedelta(microseconds=1) << 12) // 1_000
+        ticks = (to_microseconds(self._clock.now()) << 12) // 1_000
         with self._lock:
             self._latest = ticks = max(ticks, self._latest + 1)
-        return UUID(
-            int=((ticks >> 12) << 80) | _VERSION_7 | ((ticks & 0xFFF) << 64) | _VARIANT | self._random.getrandbits(62)
+        return restore_id(
+            ((ticks >> 12) << 80) | _VERSION_7 | ((ticks & 0xFFF) << 64) | _VARIANT | self._random.getrandbits(62)
         )

@@ -96,7 +96,7 @@ class JobMaker:
         if expire_on is None:
             return None
         if expire_on is Expiry.DEFAULT:
-            span = registration.queue_options(self.defaults).expire_after
+            span = registration.expire_after(self.defaults)
             try:
                 expire_on = None if span is None else starts + span
             except OverflowError:

