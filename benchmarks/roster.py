@@ -39,11 +39,13 @@ CONTESTANTS: Final = (
     Contestant(
         name=OURS,
         module="ours",
-        storages=("memory", *SQLITE),
+        storages=("memory", *SQLITE, "postgres", "mongo"),
         measures=("drain", "enqueue", "bulk"),
     ),
     Contestant(name=BARE, module="bare_memory", storages=("memory",), measures=("drain",)),
     Contestant(name=BARE, module="bare_sqlite", storages=SQLITE, measures=("drain", "enqueue", "bulk")),
+    Contestant(name=BARE, module="bare_postgres", storages=("postgres",), measures=("drain", "enqueue", "bulk")),
+    Contestant(name=BARE, module="bare_mongo", storages=("mongo",), measures=("drain", "enqueue", "bulk")),
     Contestant(
         name="huey",
         module="huey",

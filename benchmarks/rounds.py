@@ -17,6 +17,7 @@ from attrs import frozen
 from benchmarks.environments import python_of
 from benchmarks.plan import Case
 from benchmarks.roster import Contestant
+from benchmarks.servers import Servers, running
 from benchmarks.task import Answer, Task
 
 ROOT: Final = Path(__file__).parents[1]
@@ -39,21 +40,22 @@ def run_rounds(
 ) -> list[Sample]:
     """Let all *contestants* take their samples of all *cases*, round by round."""
     samples = []
-    for number in range(rounds):
-        for case in cases:
-            for contestant in _taking_part(contestants, case):
-                sample = take_sample(contestant, case, number)
-                samples.append(sample)
-                tell(f"round {number + 1}: {case}: {contestant.name}: {_worded(sample)}")
+    with running(case.storage for case in cases) as servers:
+        for number in range(rounds):
+            for case in cases:
+                for contestant in _taking_part(contestants, case):
+                    sample = take_sample(contestant, case, number, servers)
+                    samples.append(sample)
+                    tell(f"round {number + 1}: {case}: {contestant.name}: {_worded(sample)}")
     return samples
 
 
-def take_sample(contestant: Contestant, case: Case, number: int) -> Sample:
-    """Let *contestant* measure *case* in a new process and an empty folder."""
+def take_sample(contestant: Contestant, case: Case, number: int, servers: Servers) -> Sample:
+    """Let *contestant* measure *case* in a new process, with an empty folder and an empty database."""
     asked = case.with_at_most(contestant.most) if "jobs" in case.numbers else case
-    with TemporaryDirectory(prefix="pannier-bench-") as folder:
+    with TemporaryDirectory(prefix="pannier-bench-") as folder, servers.database(case.storage) as server:
         numbers = {**asked.numbers, **contestant.settings}
-        task = Task.of(case.storage, Path(folder), numbers)
+        task = Task.of(case.storage, Path(folder), numbers, server=server)
         command: list[str | Path] = [python_of(contestant.requires), "-m", "benchmarks.sample"]
         command += [f"benchmarks.contestants.{contestant.module}", case.measure, task.to_json()]
         try:

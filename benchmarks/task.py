@@ -25,9 +25,9 @@ class Task:
     One sample.
 
     Attributes:
-        storage: Where the jobs are kept: memory, sqlite, sqlite-normal.
+        storage: Where the jobs are kept: memory, sqlite, sqlite-normal, postgres, mongo.
         folder: For whatever the sample writes; removed after it.
-        server: The URL of the storage's server, where it has one.
+        server: The URL of an empty database, where the storage has a server.
         jobs: How many jobs, or how many calls.
         concurrency: How many jobs a worker runs at once.
         callers: How many callers queue jobs at the same time.

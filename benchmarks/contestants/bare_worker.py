@@ -27,12 +27,26 @@ class BareStorage(Protocol):
 
 
 class BareWorker:
-    """Runs at most *window* jobs at once; claims when half of that is free, completes what has ended at once."""
+    """
+    Runs at most *window* jobs at once; claims when half of that is free, completes what has ended at once.
 
-    def __init__(self, storage: BareStorage, handler: Callable[[object], Awaitable[object]], *, window: int) -> None:
+    Where the storage takes several claims at once, *claimers* take turns, so that one claim is under way while the jobs
+    of another run.
+    """
+
+    def __init__(
+        self,
+        storage: BareStorage,
+        handler: Callable[[object], Awaitable[object]],
+        *,
+        window: int,
+        claimers: int = 1,
+    ) -> None:
         self._storage = storage
         self._handler = handler
         self._window = window
+        self._claimers = claimers
+        self._asked = 0
         self._running: set[asyncio.Task[None]] = set()
         self._ended: list[int] = []
         self._is_hungry = asyncio.Event()
@@ -40,16 +54,25 @@ class BareWorker:
 
     async def drain(self, jobs: int) -> None:
         """Return when *jobs* are completed."""
-        claiming = asyncio.create_task(self._claim())
+        claiming = [asyncio.create_task(self._claim()) for _ in range(self._claimers)]
         await self._complete(jobs)
-        claiming.cancel()
+        for task in claiming:
+            task.cancel()
+        await asyncio.wait(claiming)
 
     async def _claim(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            for key, text in await self._storage.claim(self._window - len(self._running)):
-                self._running.add(loop.create_task(self._run(key, text)))
             self._is_hungry.clear()
+            free = self._window - len(self._running) - self._asked
+            if free > self._window // 2 or not (self._running or self._asked):
+                self._asked += free
+                claimed = await self._storage.claim(free)
+                self._asked -= free
+                for key, text in claimed:
+                    self._running.add(loop.create_task(self._run(key, text)))
+                if claimed:
+                    continue
             await self._is_hungry.wait()
 
     async def _run(self, key: int, text: str) -> None:
@@ -57,7 +80,7 @@ class BareWorker:
         self._running.discard(asyncio.current_task())
         self._ended.append(key)
         self._has_ended.set()
-        if len(self._running) <= self._window // 2:
+        if len(self._running) + self._asked <= self._window // 2:
             self._is_hungry.set()
 
     async def _complete(self, jobs: int) -> None:
