@@ -257,6 +257,27 @@ async def test_jobs_of_commands_without_a_handler_stay(pannier_jobs: JobQueues) 
         assert await queued_commands(pannier_jobs, Elsewhere) == [Elsewhere()]
 
 
+async def test_draining_waits_for_the_application_s_own_worker() -> None:
+    """A web application may run one in its process; what that has taken is a part of what is due."""
+    storage = FaultyStorage()
+    jobs = JobQueues(storage)
+    started, released = asyncio.Event(), asyncio.Event()
+
+    @jobs.handler()
+    async def wait(command: Receipt) -> None:
+        started.set()
+        await released.wait()
+
+    async def release() -> None:
+        released.set()  # draining has begun: it has looked
+
+    async with jobs.worker():
+        await jobs.queue_job(Receipt(1))
+        await started.wait()
+        storage.after["find_jobs"] = release
+        assert [job.status for job in await drain(jobs)] == [JobStatus.SUCCEEDED]
+
+
 async def test_draining_gives_up_and_says_what_is_still_there() -> None:
     """A handler that never ends is cancelled."""
     jobs = JobQueues("memory://")

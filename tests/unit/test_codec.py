@@ -209,6 +209,23 @@ def _read_money(text: str) -> Money:
     return Money(int(cents), currency)
 
 
+class Parcel:
+    """Neither an attrs class nor a dataclass."""
+
+
+@frozen
+class Send(Command[None]):
+    """Holds what nobody has taught the converter."""
+
+    parcel: Parcel
+
+
+def test_a_type_that_the_converter_was_not_taught_is_named_with_what_holds_it() -> None:
+    """The message says which command it is about, and what to do."""
+    with pytest.raises(EncodingError, match=r"Send can't be encoded: .*'Parcel', which is no JSON value; teach"):
+        CODEC.encode(Send(Parcel()), Send)
+
+
 def test_a_plugin_teaches_the_converter_a_users_own_type() -> None:
     """Wherever it stands, in commands and in results."""
     jobs = JobQueues("memory://", plugins=[MoneyPlugin()])

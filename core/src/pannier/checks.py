@@ -122,7 +122,7 @@ def _check_leaf(data: object) -> None:
     if type(data) in _SCALARS:
         return
     if type(data) is not float:
-        raise TypeError(f"data holds a {type(data).__name__}, which is no JSON value; let the codec unstructure it")
+        raise TypeError(f"data holds {type(data).__name__!r}, which is no JSON value; teach the codec to write it")
     if not isfinite(data):
         raise ValueError(f"data holds {data!r}, which JSON can't hold; encode it in another way")
 

@@ -79,8 +79,8 @@ class ConverterCodec:
             raise EncodingError(_mismatch(value, declared))
         try:
             payload = _payload(self._writer(declared)(value))
-        except EncodingError:
-            raise
+        except EncodingError as error:
+            raise EncodingError(f"{_name(declared)} can't be encoded: {error}") from error
         except Exception as error:  # a user's hook may raise anything
             raise EncodingError(f"{_name(declared)} can't be encoded: {type(error).__name__}: {error}") from error
         self._check_read_back(payload, value, declared)

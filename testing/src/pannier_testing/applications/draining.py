@@ -43,8 +43,8 @@ async def drain(jobs: JobQueues, *, within: timedelta = PATIENCE) -> list[JobRec
     """
     Run every job that is due, and those that they queue, until nothing is due; every handler must succeed.
 
-    A real worker does it, so that payloads, middleware, limits, keys and events are those of production. What is set
-    for later stays: move the clock and drain again.
+    A real worker does it, beside those that the application runs itself, so that payloads, middleware, limits, keys
+    and events are those of production. What is set for later stays: move the clock and drain again.
 
     Args:
         jobs: Whose jobs; opened where they are not.
@@ -76,18 +76,17 @@ async def run_due_jobs(jobs: JobQueues, *, within: timedelta = PATIENCE) -> list
 
 async def _run(jobs: JobQueues, within: timedelta) -> tuple[list[JobRecord], list[JobRecord]]:
     """Return the jobs that ran, and those of them whose attempts failed."""
-    options = WorkerOptions(shutdown_grace=timedelta(0), keep={})
     async with jobs:
         before = {job.tracking_id: job for job in await listed(jobs, JobFilter())}
-        async with jobs.worker(options):
-            await _until_idle(jobs, options.worker_id, within)
+        async with jobs.worker(WorkerOptions(shutdown_grace=timedelta(0), keep={})):
+            await _until_idle(jobs, within)
         after = await listed(jobs, JobFilter())
-    ran = [job for job in after if job.fence != _fence(before, job)]
+    ran = [job for job in after if _has_run(before, job)]
     failed = [job for job in ran if job.errors and job.errors != _errors(before, job)]
     return ran, failed
 
 
-async def _until_idle(jobs: JobQueues, worker_id: str, within: timedelta) -> None:
+async def _until_idle(jobs: JobQueues, within: timedelta) -> None:
     served = [registration for registration in jobs.registry if registration.handler is not None]
     unfinished = JobFilter(
         queue_ids=frozenset(queue_id for registration in served for queue_id in registration.queue_ids),
@@ -96,23 +95,25 @@ async def _until_idle(jobs: JobQueues, worker_id: str, within: timedelta) -> Non
     busy: list[JobRecord] = []
     try:
         async with asyncio.timeout(within.total_seconds()):
-            while busy := [job for job in await listed(jobs, unfinished) if _is_busy(jobs, job, worker_id)]:  # noqa: ASYNC110
+            while busy := [job for job in await listed(jobs, unfinished) if _is_busy(jobs, job)]:  # noqa: ASYNC110
                 await asyncio.sleep(LOOK_SECONDS)  # no event tells that a worker is idle
     except TimeoutError:
         told = ", ".join(f"{job.queue_id} {job.tracking_id} ({job.status})" for job in busy)
         raise TimeoutError(f"not drained within {within.total_seconds():g} s: {told}") from None
 
 
-def _is_busy(jobs: JobQueues, job: JobRecord, worker_id: str) -> bool:
-    """Whether the worker runs *job*, or will claim it or mark it EXPIRED at this instant of the clock."""
-    now = jobs.session.clock.now()
-    is_run_here = job.status is JobStatus.RUNNING and job.worker_id == worker_id
-    return is_run_here or transitions.is_claimable(job, now) or transitions.is_expirable(job, now)
+def _is_busy(jobs: JobQueues, job: JobRecord) -> bool:
+    """Whether a worker, also one of the application's own, runs *job*, or will claim it or mark it EXPIRED now."""
+    now = jobs.now()
+    return job.status is JobStatus.RUNNING or transitions.is_claimable(job, now) or transitions.is_expirable(job, now)
 
 
-def _fence(before: dict[UUID, JobRecord], job: JobRecord) -> int:
+def _has_run(before: dict[UUID, JobRecord], job: JobRecord) -> bool:
+    """Whether *job* was claimed since, or ran already."""
     known = before.get(job.tracking_id)
-    return 0 if known is None else known.fence
+    if known is None:
+        return job.fence > 0
+    return job.fence != known.fence or known.status is JobStatus.RUNNING
 
 
 def _errors(before: dict[UUID, JobRecord], job: JobRecord) -> object:
