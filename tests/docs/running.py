@@ -2,18 +2,18 @@
 Running a page: its blocks in order, as a reader would, in a folder of the page's own.
 
 - `python`: run in one namespace a page; a block with `await` at its top level runs on the page's one event loop.
-- a block with a caption: written to the file that the caption names. Python, TOML and JSON must parse.
+- a block with a caption: written to the file that the caption names. Python, TOML, JSON, YAML and INI must parse.
 - `console`: each line behind `$ `, with those behind `> ` that go on with it, is run by bash; the lines below are what
   it prints, `...` standing for anything. A command that ends in `&` runs on until the page ends, and is then asked to
   stop. `pip install` is not done again: what it names must be a distribution of this project, or one that is installed,
   with the extras named.
 - `output`: what the Python block before it printed, `...` standing for anything.
-- `text`: no code.
 """
 
 import ast
 import asyncio
 import builtins
+import configparser
 import contextlib
 import doctest
 import io
@@ -31,6 +31,7 @@ from inspect import iscoroutine
 from pathlib import Path
 from types import FunctionType, ModuleType
 
+import yaml  # type: ignore[import-untyped]  # its stubs are a package of their own
 from attrs import define, field
 from packaging.requirements import Requirement
 
@@ -77,8 +78,6 @@ class Reader:
                 self.compare_output(block)
             case "json" | "toml" as language:
                 PARSERS[language](block.text)
-            case "text":
-                pass
             case other:
                 raise PageError(f"{self.page}:{block.line}: nothing runs a block in {other or 'no language'!r}")
 
@@ -148,7 +147,13 @@ class Reader:
                 raise PageError(f"{self.page}: a command in the background ended with {process.returncode}:\n{printed}")
 
 
-PARSERS: Mapping[str, Callable[[str], object]] = {"python": ast.parse, "toml": tomllib.loads, "json": json.loads}
+PARSERS: Mapping[str, Callable[[str], object]] = {
+    "python": ast.parse,
+    "toml": tomllib.loads,
+    "json": json.loads,
+    "yaml": yaml.safe_load,
+    "ini": lambda text: configparser.ConfigParser(interpolation=None).read_string(text),
+}
 
 
 def agree(expected: str, printed: str) -> bool:
