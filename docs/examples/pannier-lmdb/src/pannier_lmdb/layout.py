@@ -33,7 +33,12 @@ FINISHED: Final = b"f"
 BEHIND: Final = b"\xff" * 64
 
 NAME_LENGTH: Final = 16
-_STATUSES: Final = {status: bytes([number]) for number, status in enumerate(sorted(JobStatus))}
+_ENDS: Final = {
+    JobStatus.SUCCEEDED: b"s",
+    JobStatus.FAILED: b"f",
+    JobStatus.CANCELLED: b"c",
+    JobStatus.EXPIRED: b"e",
+}
 _FIRST_INSTANT: Final = 2**63
 
 
@@ -68,8 +73,8 @@ def name(text: str) -> bytes:
 
 
 def status_of(status: JobStatus) -> bytes:
-    """Return what stands for a status."""
-    return _STATUSES[status]
+    """Return what stands for a status that ends a job."""
+    return _ENDS[status]
 
 
 def instant(at: datetime) -> bytes:

@@ -178,7 +178,7 @@ class LmdbStorage:
         return await self._in_thread(transact)
 
     async def _read(self, work: Callable[[Jobs], T]) -> T:
-        """Run *work* on one snapshot, which waits for no writer."""
+        """Run *work* on one snapshot, which no writer changes."""
 
         def look() -> T:
             with self._opened().begin() as transaction:
@@ -188,10 +188,10 @@ class LmdbStorage:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         """
-        Run *work* in the storage's thread.
+        Run *work* in the storage's thread, behind the calls that wait for it already.
 
-        A call that is cancelled while it runs there is carried out all the same, or not at all: that is for its
-        transaction to decide, and no concern of the calls behind it.
+        Where the caller is cancelled meanwhile, work that has begun goes on to its end: it commits, or it does not. The
+        calls behind it wait for that, as they do for any other.
         """
 
         def run() -> T:
