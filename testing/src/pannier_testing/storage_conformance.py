@@ -41,7 +41,7 @@ class StorageConformance:
         """
         Test aid, optional: make the stored record of one job unreadable (R56).
 
-        Called on the event loop's thread, while the storage is open in this process.
+        Called on a thread of its own, while the storage is open in this process.
         """
         raise NotImplementedError
 
@@ -49,7 +49,7 @@ class StorageConformance:
         """
         Test aid, optional: return the bytes or records that the store uses (R76).
 
-        Called on the event loop's thread, while the storage is open in this process.
+        Called on a thread of its own, while the storage is open in this process.
         """
         raise NotImplementedError
 
