@@ -64,6 +64,7 @@ def torture(
     start_command: Annotated[str, typer.Option(help="starts it again, and returns when it answers")] = "",
     adapter: Annotated[list[str] | None, typer.Option(help="import path of a plugin that is not installed")] = None,
     engine: Annotated[str, typer.Option(help="name and version of the engine, for the record")] = "",
+    journal: Annotated[Path | None, typer.Option(help="keep the journal of the run in this file")] = None,
     record: Annotated[Path | None, typer.Option(help="write a record of the run into this folder")] = None,
     report: Annotated[Path | None, typer.Option(help="make a page of the records in this folder instead")] = None,
 ) -> None:
@@ -82,7 +83,7 @@ def torture(
     plan = Plan(jobs=jobs, faults=faults, seed=chosen, workers=workers, lease_seconds=lease)
     server = CommandServer(crash_command, start_command) if crash_command and start_command else context.obj
     try:
-        made = run(url, plan, server=server, adapters=tuple(adapter or ()), engine=engine)
+        made = run(url, plan, server=server, adapters=tuple(adapter or ()), engine=engine, journal=journal)
     except PannierError as error:
         raise typer.BadParameter(str(error)) from error
     show(made)
@@ -92,7 +93,13 @@ def torture(
 
 
 def run(
-    url: str, plan: Plan, *, server: Server | None = None, adapters: tuple[str, ...] = (), engine: str = ""
+    url: str,
+    plan: Plan,
+    *,
+    server: Server | None = None,
+    adapters: tuple[str, ...] = (),
+    engine: str = "",
+    journal: Path | None = None,
 ) -> Record:
     """Run *plan* on the storage at *url*, a template, and return the record."""
 
@@ -102,7 +109,7 @@ def run(
     subject = Subject(label=str(StorageUrl(url)), url_for=fill, adapters=adapters)
     scheme = StorageUrl(url).scheme
     began = time.monotonic()
-    verdict = asyncio.run(run_torture(subject, plan, server=server))
+    verdict = asyncio.run(run_torture(subject, plan, server=server, journal=journal))
     return record_of(
         verdict,
         plan,

@@ -168,10 +168,14 @@ def _how_soon(rows: Sequence[Row]) -> Iterator[str]:
     """Tell what is measured rather than promised."""
     yield "## How soon, and how often again\n"
     yield "The lease of a killed worker must lapse before its jobs start again: within the lease and a second is the"
-    yield "aim. The machine of these runs has few processors, and they were not always alone on it.\n"
-    yield "| tried | on | redelivered | in the faults' hands | started again | later than a lease + 1 s | the latest | "
-    yield "usable again after | zombies that held jobs |"
-    yield "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+    yield "aim. The machine of these runs has few processors, and they were seldom alone on it. Redelivered can be what"
+    yield "the touched processes had in their hands, and what was claimed by calls whose answers were lost. A job is"
+    yield "*condemned* when three workers in a row died while they had it (E14), be it that it only waited there: where"
+    yield "workers die all the time that hits innocents, and the rig requeues them, as an operator would.\n"
+    began = ("tried", "on", "redelivered", "in the faults' hands", "started again", "later than a lease + 1 s")
+    ended = ("the latest", "usable again after", "zombies that held jobs", "condemned")
+    yield f"| {' | '.join((*began, *ended))} |"
+    yield f"| --- | --- |{' ---: |' * 8}"
     for row in rows:
         latest = max(record.counts.get("longest_restart_seconds", 0) for record in row.records)
         recovery = max(record.counts.get("longest_recovery_seconds", 0) for record in row.records)
@@ -184,6 +188,7 @@ def _how_soon(rows: Sequence[Row]) -> Iterator[str]:
             f"{latest:.1f} s" if restarted else "",
             f"{recovery:.2f} s" if recovery else "",
             f"{row.total('zombies_with_jobs'):,}" if row.total("zombies") else "",
+            f"{row.total('condemned_and_requeued'):,}",
         ]
         yield f"| {' | '.join(cells)} |"
     yield ""

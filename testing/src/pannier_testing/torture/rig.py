@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import shutil
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Collection
@@ -26,6 +27,7 @@ from pannier_testing.torture.plan import FaultKind, Plan, Server
 from pannier_testing.torture.testimony import hear
 
 PAGE: Final = 1000
+GROUND: Final = "ground"
 CONDEMNED: Final = "pannier.WorkerDied"
 """What stands in a job that outlived three workers in a row (E14); somebody looks at it, and requeues it."""
 
@@ -33,7 +35,9 @@ REQUEUES: Final = 3
 """How often that is done: nobody kills workers by then, so a job that is condemned again has a reason of its own."""
 
 
-async def torture(subject: Subject, plan: Plan, *, server: Server | None = None) -> Verdict:
+async def torture(
+    subject: Subject, plan: Plan, *, server: Server | None = None, journal: Path | None = None
+) -> Verdict:
     """
     Do what *plan* says to the storage of *subject*, in a place of its own, and judge what came of it.
 
@@ -41,6 +45,7 @@ async def torture(subject: Subject, plan: Plan, *, server: Server | None = None)
         subject: The storage. Its URL has "{tmp}" or "{namespace}" in it.
         plan: What to do.
         server: The storage's server, where it is to be killed.
+        journal: Where to keep the journal, for somebody who wants to know more.
 
     Raises:
         ConfigurationError: The storage can't be treated so.
@@ -52,6 +57,8 @@ async def torture(subject: Subject, plan: Plan, *, server: Server | None = None)
             await _check(storage, url, plan, server)
             return await _run(subject, plan, server, place, storage)
     finally:
+        if journal is not None:
+            shutil.copyfile(place.tmp / GROUND / "journal", journal)
         await subject.destroy(url, place)
         place.remove()
 
@@ -60,7 +67,7 @@ async def _run(
     subject: Subject, plan: Plan, server: Server | None, place: Place, storage: JobStorageProvider
 ) -> Verdict:
     rng = random.Random(plan.seed)
-    url, ground = subject.url_in(place), place.tmp / "ground"
+    url, ground = subject.url_in(place), place.tmp / GROUND
     ground.mkdir()
     async with AsyncExitStack() as stack:
         proxies = [_proxy(stack, url, place.tmp / f"seat{seat}", plan) for seat in range(plan.workers + 1)]
