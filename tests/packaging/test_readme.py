@@ -5,7 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-README = Path(__file__).parents[2] / "README.md"
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", ROOT / "CHANGELOG.md"]
 
 
 def test_the_readme_s_example_runs_as_it_stands(tmp_path: Path) -> None:
@@ -21,3 +25,11 @@ def test_the_readme_s_example_runs_as_it_stands(tmp_path: Path) -> None:
     assert result == executed == "cat.png at 256"
     assert cancellation == "already_complete"
     assert ran.stderr == ""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pages_outside_of_the_documentation_link_to_what_is_there(page: Path) -> None:
+    """Sphinx checks its own pages only."""
+    links = re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text("utf-8"))
+
+    assert [link for link in links if not (page.parent / link).exists()] == []
