@@ -11,7 +11,7 @@ from pannier_testing.applications.queued import listed
 
 LOOK_SECONDS: Final = 0.001
 
-PATIENCE: Final = timedelta(seconds=10)
+PATIENCE: Final = timedelta(seconds=30)
 """How long draining may take, in real time, before it is given up."""
 
 _UNFINISHED: Final = frozenset({JobStatus.PENDING, JobStatus.RUNNING})
