@@ -152,6 +152,19 @@ def test_a_damaged_command_stops_no_other_job(
     assert runner.run(storage.find_jobs(JobFilter(statuses=frozenset({JobStatus.FAILED})))).jobs == (shown,)
 
 
+def test_a_job_that_was_due_before_all_years_stops_no_claim_that_leaves_it(
+    runner: asyncio.Runner, storage: "SqliteStorage", other: sqlite3.Connection, ids: NewId
+) -> None:
+    """When another hand has moved it there, `next_due` still says only that there is more (R121)."""
+    runner.run(storage.store_jobs([new_job(ids()), new_job(ids())]))
+    other.execute("UPDATE pannier_jobs SET dequeue_after = -9223372036854775808")
+
+    claimed = runner.run(storage.claim_jobs(claim_of(limit=1)))
+
+    assert len(claimed.jobs) == 1
+    assert claimed.next_due == T0
+
+
 def test_damaged_errors_do_not_keep_a_job_from_its_end(
     runner: asyncio.Runner, storage: "SqliteStorage", other: sqlite3.Connection, ids: NewId
 ) -> None:

@@ -73,6 +73,7 @@ class _Claiming:
     lapsed: list[JobDocument] = field(factory=list[JobDocument])
     pending: list[JobDocument] = field(factory=list[JobDocument])
     expired: list[JobDocument] = field(factory=list[JobDocument])
+    damaged: list[JobDocument] = field(factory=list[JobDocument])
     taken: list[JobDocument] = field(factory=list[JobDocument])
     next_due: datetime | None = None
 
@@ -103,6 +104,7 @@ class _Claiming:
             self.store, self.reaches, (queue_id, line), self.horizon, wanted=wanted, max_expired=room
         )
         self.expired += front.expired
+        self.damaged += front.damaged
         self._note(front.next_due)
         return front
 
@@ -125,6 +127,9 @@ class _Claiming:
             pending, running = _ending.by_state(self.expired)
             await _ending.expire_pending(self.store, pending, self.horizon.now)
             await _ending.expire_running(self.store, running, self.horizon.now)
+        if self.damaged:
+            await _ending.bury(self.store, self.damaged, self.horizon.now)
+            self._note(self.horizon.now)  # what stood behind them may have been overlooked
         if len(self.taken) < len(self.pending) + len(self.lapsed):  # somebody was quicker, or holds the rest
             self._note(self.horizon.now)
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from bson import ObjectId
 from bson.binary import UuidRepresentation
-from bson.codec_options import CodecOptions, TypeDecoder, TypeRegistry
+from bson.codec_options import CodecOptions, DatetimeConversion, TypeDecoder, TypeRegistry
 from bson.int64 import Int64
 
 from pannier import jsontext
@@ -111,7 +111,7 @@ TEXT_BYTES: Final = 16 * 1024
 METADATA_BYTES: Final = 1024 * 1024
 """The largest metadata, keys and values together."""
 
-UNREADABLE: Final = (ValueError, TypeError, KeyError, AttributeError)
+UNREADABLE: Final = (ValueError, TypeError, KeyError, AttributeError, OverflowError)
 """What reading a document raises that was damaged by another hand."""
 
 _STATUSES: Final = {status.value: status for status in JobStatus}
@@ -132,8 +132,12 @@ CODEC: Final[CodecOptions[Mapping[str, object]]] = CodecOptions(
     tzinfo=UTC,
     uuid_representation=UuidRepresentation.STANDARD,
     type_registry=TypeRegistry([_PlainInt()]),
+    datetime_conversion=DatetimeConversion.DATETIME_CLAMP,
 )
-"""How documents travel: ids as UUIDs of BSON (subtype 4), dates as aware instants in UTC."""
+"""
+How documents travel: ids as UUIDs of BSON (subtype 4), dates as aware instants in UTC. A date of no year that a
+datetime has is another hand's, and no reason to read nothing.
+"""
 
 
 def from_job(job: JobRecord) -> JobDocument:
@@ -223,6 +227,22 @@ def leased(document: JobDocument, *, worker_id: str, lease_end: datetime) -> Job
         "dequeue_after": lease_end,
         "worker_id": worker_id,
     }
+
+
+def is_claimable(document: JobDocument) -> bool:
+    """Whether a claim can count on what it counts on, and write it: another hand may have left any type there."""
+    expire_on = document.get("expire_on")
+    status = JobStatus.RUNNING if document["line"] == LEASED else JobStatus.PENDING
+    return (
+        type(document["_id"]) is UUID
+        and document.get("status") == status
+        and (expire_on is None or isinstance(expire_on, datetime))
+        and all(map(_can_rise, (document.get("attempt"), document.get("lapses"), document.get("fence"))))
+    )
+
+
+def _can_rise(count: object) -> bool:
+    return type(count) is int and 0 <= count < _INT64[-1]
 
 
 def from_payload(payload: Payload, tracking_id: UUID) -> StoredPayload:

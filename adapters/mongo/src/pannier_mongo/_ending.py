@@ -1,20 +1,25 @@
 """Ending and beginning again: cancel, requeue, purge."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from pymongo import DeleteMany, UpdateMany
+from pymongo import DeleteMany, UpdateMany, UpdateOne
 
+from pannier.errors import StorageRefusedError
+from pannier.errortext import to_tree
 from pannier.inspection import Requeue
 from pannier.instants import round_down
 from pannier.purging import Purged, StaleJobs
-from pannier.records import Cancellation, JobStatus
+from pannier.records import Cancellation, JobError, JobStatus
 from pannier.transitions import cancel_answer, requeue_answer
 from pannier_mongo import _queries
 from pannier_mongo._connection import Session, Store
 from pannier_mongo._documents import RESOLUTION, JobDocument, is_text
+
+logger = logging.getLogger("pannier.mongo")
 
 CHUNK: Final = 500
 """Jobs in one transaction."""
@@ -82,6 +87,20 @@ async def expire_running(store: Store, ids: Sequence[UUID], now: datetime) -> in
     return marked
 
 
+async def bury(store: Store, documents: Sequence[JobDocument], now: datetime) -> None:
+    """
+    End jobs as failed that nobody can claim, since another hand has damaged what a claim counts on.
+
+    What else is stored of them stays. A worker can't do it: their fences may be no numbers, so that no lease fits.
+    """
+    reason = "what is stored of its id, status, expire_on, attempt, lapses or fence was damaged by another hand"
+    for document in documents:
+        logger.warning("job %r of queue %r has failed: %s", document["_id"], document["queue_id"], reason)
+    error = to_tree(JobError(attempt=1, at=now, kind="pannier.errors.DecodingError", message=reason))
+    writes = [UpdateOne(_queries.standing(document), _queries.failed(error, now)) for document in documents]
+    await store.jobs.bulk_write(writes, ordered=False)
+
+
 def by_state(documents: Iterable[JobDocument]) -> tuple[list[UUID], list[UUID]]:
     """Return the ids of pending *documents*, and those of running ones."""
     pending: list[UUID] = []
@@ -113,7 +132,7 @@ async def _expire(store: Store, queue_ids: Sequence[str], now: datetime, limit: 
         if room:
             # Of those that run only few have expired: no more than there are slots.
             found = store.latest.find(_queries.stale(queue_id, JobStatus.RUNNING, now), {"dequeue_after": 1})
-            ids = [document["_id"] async for document in found if document["dequeue_after"] <= now]
+            ids = [document["_id"] async for document in found if _has_lapsed(document, now)]
             room -= await expire_running(store, ids[:room], now)
         if not room:
             break
@@ -136,4 +155,16 @@ def _until(now: datetime, age: timedelta) -> datetime:
 
 async def _status(store: Store, tracking_id: UUID) -> JobStatus | None:
     document = await store.jobs.find_one(_queries.with_id(tracking_id), {"status": 1})
-    return None if document is None else JobStatus(document["status"])
+    if document is None:
+        return None
+    try:
+        return JobStatus(document["status"])
+    except (ValueError, KeyError) as error:
+        raise StorageRefusedError(
+            f"job {tracking_id} was damaged by another hand: its status is none; mend or delete its document"
+        ) from error
+
+
+def _has_lapsed(document: JobDocument, now: datetime) -> bool:
+    end = document.get("dequeue_after")
+    return isinstance(end, datetime) and end <= now  # another hand may have left anything there

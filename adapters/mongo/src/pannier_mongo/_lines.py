@@ -13,7 +13,7 @@ from attrs import define, field, frozen
 from pannier.instants import round_down
 from pannier_mongo import _queries
 from pannier_mongo._connection import Store
-from pannier_mongo._documents import JobDocument
+from pannier_mongo._documents import JobDocument, is_claimable
 from pannier_mongo._queries import FIRST_INSTANT, INSTANT, LAST_INSTANT, position_of, start_of
 
 Line: TypeAlias = tuple[str, int]
@@ -72,11 +72,13 @@ class Front:
     Attributes:
         fresh: Due jobs, in order, as many as are wanted.
         expired: Due jobs that must not be started any more.
+        damaged: Due jobs that nobody can claim, since another hand has damaged them.
         next_due: When the first of the others falls due; None: not before the horizon.
     """
 
     fresh: list[JobDocument] = field(factory=list[JobDocument])
     expired: list[JobDocument] = field(factory=list[JobDocument])
+    damaged: list[JobDocument] = field(factory=list[JobDocument])
     next_due: datetime | None = None
 
 
@@ -90,7 +92,7 @@ async def read_front(
     since, until, step = start_of(FIRST_INSTANT), min(reach.until, horizon.end), reach.step
     while since < horizon.end:
         found, beyond = _queries.in_line(*line, since=since, until=until)
-        limit = max(wanted - len(front.fresh) + 1, PAGE if front.expired else 0)
+        limit = max(wanted - len(front.fresh) + 1, PAGE if front.expired or front.damaged else 0)
         documents = await store.latest.find(found).sort(_queries.IN_LINE).limit(limit).to_list()
         for document in documents:
             first = position_of(document) if first is None else first
@@ -118,7 +120,12 @@ def _whole(position: int, step: int) -> int:
 def _place(front: Front, document: JobDocument, now: datetime, *, wanted: int, max_expired: int) -> bool:
     """Put *document* where it belongs; return whether it is the first of those that are left."""
     due, expire_on = document["dequeue_after"], document.get("expire_on")
-    if due <= now and expire_on is not None and expire_on <= now:
+    if due <= now and not is_claimable(document):
+        if len(front.damaged) < max_expired:
+            front.damaged.append(document)
+            return False
+        due = now
+    elif due <= now and expire_on is not None and expire_on <= now:
         if len(front.expired) < max_expired:
             front.expired.append(document)
             return False

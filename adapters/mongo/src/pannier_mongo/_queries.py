@@ -115,8 +115,9 @@ def start_of(instant: datetime) -> int:
 
 
 def position_of(document: JobDocument) -> int:
-    """Return where a job stands in its line: by its due time, then by its tracking id."""
-    return start_of(document["dequeue_after"]) + document["_id"].int
+    """Return where a job stands in its line: by its due time, then by its tracking id; what has none stands last."""
+    tracking_id: object = document["_id"]
+    return start_of(document["dequeue_after"]) + (tracking_id.int if isinstance(tracking_id, UUID) else INSTANT - 1)
 
 
 def in_line(queue_id: str, line: int, *, since: int, until: int) -> tuple[Filter, int]:
@@ -180,6 +181,11 @@ def unfinished(tracking_id: UUID) -> Filter:
 def requeueable(tracking_id: UUID) -> Filter:
     """Match the job if it is complete, but did not succeed."""
     return {"_id": tracking_id, "status": _ENDED_UNSUCCESSFULLY}
+
+
+def standing(document: JobDocument) -> Filter:
+    """Match the job of *document*, if it still stands in the line in which it was read."""
+    return {"_id": document["_id"], "line": document["line"]}
 
 
 def stale(queue_id: str, status: JobStatus, until: datetime) -> Filter:
@@ -262,13 +268,12 @@ def succeeded(result: StoredPayload | None, now: datetime) -> Update:
     }
 
 
-def failed(error: StoredError, now: datetime) -> Update:
+def failed(error: StoredError, now: datetime) -> Pipeline:
     """End a job with failure."""
-    return {
-        "$set": {**_ended(JobStatus.FAILED, now), "lapses": 0},
-        "$unset": {"line": ""},
-        "$push": {"errors": {"$each": [error], "$slice": -KEPT_ERRORS}},
-    }
+    return [
+        {"$set": {**_ended(JobStatus.FAILED, now), "lapses": 0, "errors": _errors_and(error)}},
+        {"$unset": ["line"]},
+    ]
 
 
 def ended(status: JobStatus, now: datetime) -> Update:
@@ -278,17 +283,16 @@ def ended(status: JobStatus, now: datetime) -> Update:
 
 def retried(error: StoredError, at: datetime, mark: ObjectId) -> Pipeline:
     """Let a job wait until *at*. Its lapses are taken off its attempts."""
-    errors = {"$concatArrays": [{"$ifNull": ["$errors", []]}, [{"$literal": error}]]}
     return [
         {
             "$set": {
                 "status": JobStatus.PENDING.value,
                 "line": "$priority",
                 "dequeue_after": at,
-                "attempt": {"$subtract": ["$attempt", "$lapses"]},
+                "attempt": {"$subtract": [_count("$attempt"), _count("$lapses")]},
                 "lapses": 0,
                 "settled": {"mark": mark, "fence": "$fence"},
-                "errors": {"$slice": [errors, -KEPT_ERRORS]},
+                "errors": _errors_and(error),
             }
         },
         {"$unset": ["worker_id"]},
@@ -303,7 +307,7 @@ def released(mark: ObjectId) -> Pipeline:
                 "status": JobStatus.PENDING.value,
                 "line": "$priority",
                 "dequeue_after": "$execute_after",
-                "attempt": {"$subtract": ["$attempt", 1]},
+                "attempt": {"$subtract": [_count("$attempt"), 1]},
                 "settled": {"mark": mark, "fence": "$fence"},
             }
         },
@@ -330,6 +334,17 @@ def requeued(*, now: datetime, expire_on: datetime | None) -> Pipeline:
         },
         {"$unset": gone if expires else [*gone, "expire_on", "stale_since"]},
     ]
+
+
+def _errors_and(error: StoredError) -> Mapping[str, object]:
+    """Append *error*. What is no list is another hand's, and no reason not to let the job end."""
+    errors = {"$cond": [{"$isArray": "$errors"}, "$errors", []]}
+    return {"$slice": [{"$concatArrays": [errors, [{"$literal": error}]]}, -KEPT_ERRORS]}
+
+
+def _count(name: str) -> Mapping[str, object]:
+    """Read the field *name*. What is no number is another hand's: it counts as the one attempt that is known of."""
+    return {"$cond": [{"$isNumber": name}, name, 1]}
 
 
 def _ended(status: JobStatus, now: datetime) -> dict[str, object]:

@@ -66,7 +66,12 @@ async def count_jobs(store: Store, wanted: JobFilter) -> dict[tuple[str, JobStat
         return {}
     counted = await store.jobs.aggregate(_queries.counting(wanted))
     groups = cast("list[JobCount]", await counted.to_list())
-    return {(group["_id"]["queue_id"], JobStatus(group["_id"]["status"])): group["jobs"] for group in groups}
+    try:
+        return {(group["_id"]["queue_id"], JobStatus(group["_id"]["status"])): group["jobs"] for group in groups}
+    except UNREADABLE as error:
+        raise StorageRefusedError(
+            "a job was damaged by another hand: it has no queue, or its status is none; mend or delete its document"
+        ) from error
 
 
 def to_start(cursor: str | None) -> UUID | None:

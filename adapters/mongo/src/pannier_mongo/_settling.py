@@ -187,14 +187,14 @@ async def _states(store: Store, leases: Iterable[Lease], session: Session | None
 
 
 def _holds(lease: Lease, state: JobDocument | None) -> bool:
-    return state is not None and state["fence"] == lease.fence and state["status"] == JobStatus.RUNNING
+    return state is not None and state.get("fence") == lease.fence and state.get("status") == JobStatus.RUNNING
 
 
 def _stands(settlement: Settlement, state: JobDocument | None, mark: ObjectId) -> bool:
     """Whether the effect of *settlement* stood: it was just applied, or same fence and the status it leads to (R50)."""
     if state is None:
         return False
-    if state["fence"] != settlement.lease.fence:
+    if state.get("fence") != settlement.lease.fence:
         return state.get("settled") == {"mark": mark, "fence": settlement.lease.fence}
     match settlement.outcome:
         case Succeeded():
@@ -205,8 +205,8 @@ def _stands(settlement: Settlement, state: JobDocument | None, mark: ObjectId) -
             status = JobStatus.PENDING
         case Retry(at=at):
             expire_on = state.get("expire_on")
-            is_late = expire_on is not None and expire_on <= round_up(at, RESOLUTION)
+            is_late = isinstance(expire_on, datetime) and expire_on <= round_up(at, RESOLUTION)
             status = JobStatus.FAILED if is_late else JobStatus.PENDING
         case _:
             assert_never(settlement.outcome)
-    return state["status"] == status
+    return state.get("status") == status

@@ -1,5 +1,6 @@
 """Claiming: which jobs a claim takes, and when the next one falls due, in one pass over the fronts of the lines."""
 
+import logging
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
@@ -18,6 +19,8 @@ from pannier_sqlite import _rows
 from pannier_sqlite._rows import ClaimedRow
 from pannier_sqlite._statements import statement
 from pannier_sqlite._thread import Work
+
+logger = logging.getLogger("pannier.sqlite")
 
 MAX_EXPIRED: Final = 1_000
 """How many expired jobs one claim marks at most on its way; the next one goes on, and none takes long (R119)."""
@@ -78,15 +81,23 @@ def to_claimed(taken: Taken, claim: Claim) -> Claimed:
         try:
             jobs.append(_rows.to_claimed_job(row, worker_id=claim.worker_id, ends_at=ends_at))
         except _rows.UNREADABLE as error:  # damaged by another hand (R56)
-            _, _, _, tracking_id, queue_id, fence, *_ = row
-            unreadable.append(
-                Unreadable(
-                    Lease(_rows.to_id(tracking_id), fence),
-                    queue_id,
-                    f"what is stored can't be read: {_rows.describe(error)}",
-                )
-            )
+            unreadable += _unreadable(row, error)
     return Claimed(jobs=tuple(jobs), unreadable=tuple(unreadable), next_due=_next_due(taken.next_due, claim))
+
+
+def _unreadable(row: ClaimedRow, error: Exception) -> Iterator[Unreadable]:
+    """Give what tells the worker of a damaged job; nothing where no lease can name it, since its id is damaged too."""
+    seq, _, _, tracking_id, queue_id, fence, *_ = row
+    try:
+        lease = Lease(_rows.to_id(tracking_id), fence)
+    except _rows.UNREADABLE:
+        logger.warning(
+            "a job of queue %r never runs, its tracking id is no UUID (seq %d of pannier_jobs); mend or delete it",
+            queue_id,
+            seq,
+        )
+    else:
+        yield Unreadable(lease, queue_id, f"what is stored can't be read: {_rows.describe(error)}")
 
 
 @define
@@ -172,6 +183,7 @@ class _Claiming:
 
 
 def _next_due(due: int | None, claim: Claim) -> datetime | None:
-    if due is None or due - to_microseconds(claim.now) > claim.look_ahead // MICROSECOND:
+    now = to_microseconds(claim.now)
+    if due is None or due - now > claim.look_ahead // MICROSECOND:
         return None
-    return from_microseconds(due)
+    return claim.now if due <= now else from_microseconds(due)  # a damaged one may lie before all years

@@ -30,8 +30,9 @@ RECORD: Final = (
 """The columns of a whole job, in the order in which `to_job` reads them."""
 
 CLAIMED: Final = (
-    "seq, dequeue_after, expire_on, tracking_id, queue_id, fence + 1, command, command_encoding, execute_after, "
-    "created_at, priority, idempotency_key, metadata, attempt + 1, lapses + (status = 'running'), progress, "
+    "seq, dequeue_after, expire_on, tracking_id, queue_id, min(fence, 9223372036854775806) + 1, command, "
+    "command_encoding, execute_after, created_at, priority, idempotency_key, metadata, "
+    "min(attempt, 9223372036854775806) + 1, min(lapses, 9223372036854775806) + (status = 'running'), progress, "
     "progress_encoding, errors"
 )
 """

@@ -81,9 +81,10 @@ claimed AS (
     UPDATE {schema}.jobs
     SET
         status = 'running',
-        attempt = attempt + 1,
-        lapses = lapses + (status = 'running')::integer,
-        fence = fence + 1,
+        -- A count that another hand has set to the largest number stays there: one more would fail the whole claim.
+        attempt = least(attempt, 2147483646) + 1,
+        lapses = least(lapses, 2147483646) + (status = 'running')::integer,
+        fence = least(fence, 9223372036854775806) + 1,
         dequeue_after = $5,
         worker_id = $6
     WHERE tracking_id = ANY (ARRAY(SELECT tracking_id FROM taken))

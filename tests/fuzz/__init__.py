@@ -1,0 +1,1 @@
+"""Whatever is thrown at a public entry: exact, or a clear error; the worker alive, and nothing lost."""
