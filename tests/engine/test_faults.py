@@ -9,8 +9,8 @@ import pytest
 from attrs import frozen
 
 from pannier import NO_RETRY, Command, JobContext, JobFailedError, JobQueues, WorkerOptions
-from pannier.errors import UnstorableError
-from pannier.settlements import Settlement, Succeeded
+from pannier.errors import StorageRefusedError, UnstorableError
+from pannier.settlements import Failed, Settlement, Succeeded
 from tests.engine.conftest import SHORT_LEASES, play, until
 from tests.engine.troubled import Fault, TroubledStorage
 
@@ -174,6 +174,79 @@ def test_a_storage_that_refuses_every_outcome_of_a_job_is_not_asked_without_a_pa
             await until(lambda: storage.calls["settle_jobs"] == 3)
 
     play(main)
+
+
+@pytest.mark.parametrize("error", [StorageRefusedError("a bad row"), UnstorableError(None, "no"), RuntimeError("no")])
+def test_an_outcome_that_is_refused_holds_up_no_other(
+    troubled: JobQueues, storage: TroubledStorage, runs: list[str], error: Exception
+) -> None:
+    """E4: where the storage doesn't say whose it refuses, each is settled alone; the refused one comes again."""
+    healed = asyncio.Event()
+
+    async def refuse() -> None:
+        if any(has_result(settlement, "bad") for settlement in storage.latest_settlements) and not healed.is_set():
+            raise error
+
+    storage.before["settle_jobs"] = refuse
+
+    async def main() -> None:
+        async with troubled:
+            bad, *good = await troubled.queue_jobs([Work("bad"), *(Work() for _ in range(9))])
+            async with troubled.worker(PROMPT):
+                for tracking_id in good:
+                    assert await troubled.tracker(Work).wait_for_result(tracking_id) == "fine"
+                assert not await _is_complete(troubled, bad)
+                healed.set()
+                assert await troubled.tracker(Work).wait_for_result(bad) == "bad"
+
+    play(main)
+    assert len(runs) == 10
+
+
+def test_an_outcome_that_was_put_aside_is_waited_for_at_the_end(
+    troubled: JobQueues, storage: TroubledStorage, runs: list[str]
+) -> None:
+    """E4: a worker that stops tries again what was refused before; it is not lost for want of a second."""
+    storage.before["settle_jobs"] = Fault(3, StorageRefusedError("the disk is full"))
+
+    async def main() -> None:
+        async with troubled:
+            async with troubled.worker(PROMPT):
+                tracking_id = await troubled.queue_job(Work())
+                await until(lambda: storage.calls["settle_jobs"] == 3)
+            assert await _is_complete(troubled, tracking_id)
+
+    play(main)
+    assert runs == ["fine"]
+
+
+@pytest.mark.parametrize("blamed", ["the job", "nobody"])
+def test_a_job_that_can_neither_be_read_nor_failed_holds_up_no_other(
+    troubled: JobQueues, storage: TroubledStorage, runs: list[str], blamed: str
+) -> None:
+    """R56: it is left to its lease, and the outcomes that wait beside it are settled."""
+
+    async def refuse() -> None:
+        for settlement in storage.latest_settlements:
+            if isinstance(settlement.outcome, Failed):
+                raise UnstorableError(
+                    settlement.lease.tracking_id if blamed == "the job" else None, "its row is damaged"
+                )
+
+    async def main() -> None:
+        storage.before["settle_jobs"] = refuse
+        storage.unreadable = "it is damaged"
+        async with troubled:
+            damaged = await troubled.queue_job(Work("damaged"))
+            async with troubled.worker(PROMPT):
+                await until(lambda: storage.calls["settle_jobs"])
+                storage.unreadable = None
+                tracking_id = await troubled.queue_job(Work())
+                assert await troubled.tracker(Work).wait_for_result(tracking_id) == "fine"
+            assert not await _is_complete(troubled, damaged)
+
+    play(main)
+    assert runs == ["fine"]
 
 
 def test_what_cannot_be_read_is_settled_as_failed(troubled: JobQueues, storage: TroubledStorage) -> None:

@@ -15,7 +15,7 @@ Damage: TypeAlias = Callable[[UUID], Awaitable[object]]
 """Damages what is stored of a job."""
 
 HEALTHY: Final = 10
-DEADLINE_SECONDS: Final = 5
+DEADLINE_SECONDS: Final = 20
 
 OPTIONS: Final = WorkerOptions(
     lease_for=timedelta(seconds=1),

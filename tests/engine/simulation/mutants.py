@@ -156,8 +156,8 @@ MUTANTS: Final = (
         "E16",
         "a result that can't be stored is tried for ever",
         "worker.settler:Settler._settle",
-        "await self._settle_otherwise(batch, error)",
-        "await self._backoff.pause()",
+        "isinstance(error, UnstorableError) and self._settle_otherwise(batch, error)",
+        "False",
     ),
     Mutant(
         "R113",
