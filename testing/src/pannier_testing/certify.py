@@ -35,7 +35,7 @@ def certify(
     json_file: Annotated[Path | None, typer.Option("--json", help="write the report")] = None,
     badge: Annotated[Path | None, typer.Option(help="write a shields.io badge")] = None,
     processes: Annotated[int, typer.Option("-n", help="run in several processes (needs pytest-xdist)")] = 0,
-    compare: Annotated[list[Path] | None, typer.Option(help="print a Markdown matrix of JSON reports")] = None,
+    compare: Annotated[list[Path] | None, typer.Option(help="print a table of JSON reports; repeatable")] = None,
 ) -> None:
     """
     Hold a storage to every rule of the contract, and say whether it is conformant.
@@ -43,6 +43,8 @@ def certify(
     Exits with 0 when it is (or, with --rule, nothing failed), 1 when it is not or the verdict is another than
     expected, 3 when the answer is incomplete.
     """
+    if compare and url is not None:
+        raise typer.BadParameter(f"--compare takes a file each time, and tries no storage; write --compare {url!r}")
     if compare:
         typer.echo(matrix([report_from_json(json.loads(path.read_text("utf-8"))) for path in compare]))
         return
