@@ -1,7 +1,8 @@
 """
 Try the saboteurs: `python -m pannier_testing.saboteurs [NAME ...] [--seed N] [--seeds N] [--matrix]`.
 
-Prints for each which rule caught it, and by which assertion. Ends with 1 if one was not caught, or an angel was.
+Prints for each which rule caught it, and by which assertion; with `--matrix`, by which others it was caught, too. Ends
+with 1 if one was not caught, or broke more than it may, or an angel was caught.
 """
 
 import argparse
@@ -39,11 +40,19 @@ def _is_as_it_should(saboteur: Saboteur, seed: int, is_matrix: bool) -> bool:  #
         attempt = try_tests(saboteur, collect_tests(), settings)
     else:
         attempt = try_mapped_rule(saboteur, settings)
-    faults = list(faults_of(attempt))
-    _print(f"{attempt.saboteur.name} passes everything" if saboteur.breaks is None and not faults else str(attempt))
-    for fault in faults:
-        _print(f"  {fault}")
-    return not faults
+    for line in lines_of(attempt):
+        _print(line)
+    return not faults_of(attempt)
+
+
+def lines_of(attempt: Attempt) -> list[str]:
+    """Word *attempt*: what caught the saboteur, its own rule first, and what is not as it should be."""
+    faults = [f"  {fault}" for fault in faults_of(attempt)]
+    if attempt.saboteur.breaks is None:
+        return [f"{attempt.saboteur.name} {'is an angel, and was caught' if faults else 'passes everything'}", *faults]
+    others = [kill for kill in attempt.kills if kill is not attempt.kill]
+    also = [f"  and by {kill.rule} ({kill.test}): {kill.assertion}" for kill in others]
+    return [str(attempt), *also, *faults]
 
 
 def faults_of(attempt: Attempt) -> list[str]:
