@@ -3,15 +3,14 @@
 import subprocess
 from pathlib import Path
 
-from tests.packaging.wheels import run
+from tests.packaging.wheels import install_suite, run
 
 
 def test_a_new_adapter_is_certified_as_it_was_written(
     wheels: dict[str, Path], environment: Path, tmp_path: Path
 ) -> None:
     """Its author begins with something that works: every rule but the one it declares as a deviation is kept."""
-    suite = f"pannier-testing[cli] @ {wheels['pannier-testing'].as_uri()}"
-    run("uv", "pip", "install", "--quiet", "--python", environment, wheels["pannier"], suite)
+    install_suite(environment, wheels)
     folder = tmp_path / "pannier-toy"
 
     run(environment.with_name("pannier"), "new-adapter", "toy", "--folder", folder)

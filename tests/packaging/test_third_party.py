@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging.wheels import MEMBERS, ROOT, run
+from tests.packaging.wheels import MEMBERS, ROOT, install_suite, run
 
 EXAMPLE = ROOT / "docs/examples/pannier-lmdb"
 VERDICT = "conformant 1.0 distributed + inspect, results"
@@ -74,8 +74,7 @@ def install(environment: Path, wheels: dict[str, Path], tmp_path: Path) -> None:
     """Install core, suite and example, as wheels and with what they need."""
     run("uv", "build", "--quiet", "--wheel", "--out-dir", tmp_path, EXAMPLE)
     (example,) = tmp_path.glob("pannier_lmdb-*.whl")
-    suite = f"pannier-testing[cli] @ {wheels['pannier-testing'].as_uri()}"
-    run("uv", "pip", "install", "--quiet", "--python", environment, wheels["pannier"], suite, example)
+    install_suite(environment, wheels, example)
 
 
 def _imported_of_pannier(file: Path) -> Iterator[tuple[str, str]]:

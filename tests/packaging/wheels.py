@@ -2,6 +2,7 @@
 
 import subprocess
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -11,6 +12,13 @@ MEMBERS = {
         [ROOT / "core/pyproject.toml", ROOT / "testing/pyproject.toml", *ROOT.glob("adapters/*/pyproject.toml")]
     )
 }
+
+
+def install_suite(environment: Path, wheels: Mapping[str, Path], *further: Path) -> None:
+    """Install what the author of a storage does, and *further* packages."""
+    suite = f"pannier-testing[cli] @ {wheels['pannier-testing'].as_uri()}"
+    ours = (wheels["pannier"], wheels["pannier-memory"], suite)
+    run("uv", "pip", "install", "--quiet", "--python", environment, *ours, *further)
 
 
 def run(*command: str | Path) -> str:

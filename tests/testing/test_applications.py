@@ -3,8 +3,6 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,7 +10,6 @@ from attrs import field, frozen
 
 from pannier import (
     Command,
-    HandlerRegistry,
     JobContext,
     JobEvent,
     JobEventKind,
@@ -368,13 +365,6 @@ def test_a_manual_clock_goes_on_only_when_told() -> None:
 
 
 # -- faults ------------------------------------------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def opened(storage: FaultyStorage, registry: HandlerRegistry) -> AsyncIterator[JobQueues]:
-    """Open job queues on *storage*."""
-    async with JobQueues(storage, handlers=registry) as jobs:
-        yield jobs
 
 
 async def test_a_fault_before_a_verb_means_that_nothing_was_done(pannier_application: JobQueues) -> None:
