@@ -6,7 +6,21 @@ from typing import Final
 from attrs import evolve, field, frozen
 
 STORAGES: Final = ("memory", "sqlite", "sqlite-normal", "postgres", "mongo")
-MEASURES: Final = ("drain", "enqueue", "bulk")
+MEASURES: Final = (
+    "drain",
+    "enqueue",
+    "bulk",
+    "latency",
+    "latency_apart",
+    "processes",
+    "claims_waiting",
+    "claims_scheduled",
+    "claims_finished",
+    "idle",
+    "imports",
+)
+SHARED: Final = ("sqlite", "sqlite-normal", "postgres", "mongo")
+"""Where several processes work on the same jobs."""
 
 
 @frozen(kw_only=True)
@@ -53,6 +67,25 @@ def _numbers(measure: str, storage: str) -> list[Mapping[str, int]]:
             return [{"jobs": 2_000 if number == 1 else 10_000, "callers": number} for number in (1, 10, 100, 1_000)]
         case "bulk" if storage != "memory":
             return [{"jobs": 20_000, "batch": 1_000}]
+        case "processes" if storage in SHARED:
+            return [{"jobs": 20_000, "concurrency": 100, "workers": number} for number in (1, 2, 4)]
+        case "claims_waiting" | "claims_scheduled" | "claims_finished":
+            return [{"waiting": number} for number in (1_000, 100_000, 1_000_000)]
+        case _:
+            return _of_one_job(measure, storage)
+
+
+def _of_one_job(measure: str, storage: str) -> list[Mapping[str, int]]:
+    """Return what takes as long as it takes, whatever the storage."""
+    match measure:
+        case "latency":
+            return [{"jobs": 300}]
+        case "latency_apart" if storage in SHARED:
+            return [{"jobs": 300}]
+        case "idle":
+            return [{"seconds": 60}]
+        case "imports" if storage == "memory":
+            return [{}]
         case _:
             return []
 
@@ -66,5 +99,7 @@ def _few(measure: str) -> list[Mapping[str, int]]:
             return [{"jobs": 500, "callers": number} for number in (1, 10)]
         case "bulk":
             return [{"jobs": 5_000, "batch": 1_000}]
+        case "claims_waiting" | "claims_scheduled" | "claims_finished":
+            return [{"waiting": number} for number in (1_000, 10_000)]
         case _:
-            return []
+            return _of_one_job(measure, "mongo")

@@ -34,14 +34,24 @@ class Contestant:
 
 
 SQLITE: Final = ("sqlite", "sqlite-normal")
+ALL: Final = ("memory", *SQLITE, "postgres", "mongo")
 
 CONTESTANTS: Final = (
     Contestant(
         name=OURS,
         module="ours",
-        storages=("memory", *SQLITE, "postgres", "mongo"),
+        storages=ALL,
         measures=("drain", "enqueue", "bulk"),
     ),
+    Contestant(name=OURS, module="ours_latency", storages=ALL, measures=("latency", "latency_apart")),
+    Contestant(name=OURS, module="ours_processes", storages=ALL, measures=("processes",)),
+    Contestant(
+        name=OURS,
+        module="ours_claims",
+        storages=ALL,
+        measures=("claims_waiting", "claims_scheduled", "claims_finished"),
+    ),
+    Contestant(name=OURS, module="ours_resources", storages=ALL, measures=("idle", "imports")),
     Contestant(name=BARE, module="bare_memory", storages=("memory",), measures=("drain",)),
     Contestant(name=BARE, module="bare_sqlite", storages=SQLITE, measures=("drain", "enqueue", "bulk")),
     Contestant(name=BARE, module="bare_postgres", storages=("postgres",), measures=("drain", "enqueue", "bulk")),

@@ -18,9 +18,8 @@ from benchmarks.environments import python_of
 from benchmarks.plan import Case
 from benchmarks.roster import Contestant
 from benchmarks.servers import Servers, running
-from benchmarks.task import Answer, Task
+from benchmarks.task import ROOT, Answer, Task
 
-ROOT: Final = Path(__file__).parents[1]
 TIMEOUT_SECONDS: Final = 300
 
 

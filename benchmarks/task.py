@@ -12,6 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[1]
 
 Answer = Mapping[str, float]
 """What a sample measured, by unit: `{"jobs/s": 31000.0}`."""
@@ -33,7 +36,8 @@ class Task:
         callers: How many callers queue jobs at the same time.
         batch: How many jobs one call queues.
         waiting: How many jobs wait in the storage meanwhile.
-        workers: How many worker processes.
+        workers: How many worker processes, or threads.
+        seconds: How long to watch.
     """
 
     storage: str
@@ -45,6 +49,7 @@ class Task:
     batch: int = 1
     waiting: int = 0
     workers: int = 1
+    seconds: int = 0
 
     @classmethod
     def of(cls, storage: str, folder: Path, numbers: Mapping[str, int], *, server: str = "") -> "Task":
