@@ -36,6 +36,16 @@ class Contestant:
 SQLITE: Final = ("sqlite", "sqlite-normal")
 ALL: Final = ("memory", *SQLITE, "postgres", "mongo")
 
+APSCHEDULER: Final = (
+    "apscheduler==4.0.0a6",
+    "sqlalchemy[asyncio]",
+    "aiosqlite",
+    "psycopg[binary]",
+    "pymongo",
+    "sniffio",
+)
+PGQUEUER: Final = ("pgqueuer==1.6.0", "asyncpg")
+
 CONTESTANTS: Final = (
     Contestant(
         name=OURS,
@@ -70,6 +80,87 @@ CONTESTANTS: Final = (
         measures=("drain", "enqueue"),
         requires=("huey==3.5.4",),
         most=3_000,
+    ),
+    Contestant(
+        name="litequeue",
+        module="litequeue",
+        storages=("sqlite-normal",),
+        measures=("drain", "enqueue"),
+        requires=("litequeue==0.14",),
+        most=5_000,
+    ),
+    Contestant(
+        name="APScheduler 4",
+        module="apscheduler4",
+        storages=("memory",),
+        measures=("drain", "enqueue"),
+        requires=APSCHEDULER,
+    ),
+    Contestant(
+        name="APScheduler 4",
+        module="apscheduler4",
+        storages=("sqlite", "postgres"),
+        measures=("drain", "enqueue"),
+        requires=APSCHEDULER,
+        most=500,
+    ),
+    Contestant(
+        name="APScheduler 4",
+        module="apscheduler4",
+        storages=("mongo",),
+        measures=("drain", "enqueue"),
+        requires=APSCHEDULER,
+        most=200,
+    ),
+    Contestant(name="taskiq", module="taskiq", storages=("memory",), measures=("drain",), requires=("taskiq==0.13.0",)),
+    Contestant(
+        name="pgqueuer 500",
+        module="pgqueuer",
+        storages=("postgres",),
+        measures=("drain",),
+        requires=PGQUEUER,
+        settings={"batch": 500},
+    ),
+    Contestant(
+        name="pgqueuer 10",
+        module="pgqueuer",
+        storages=("postgres",),
+        measures=("drain",),
+        requires=PGQUEUER,
+        settings={"batch": 10},
+        most=10_000,
+    ),
+    Contestant(
+        name="pgqueuer",
+        module="pgqueuer",
+        storages=("postgres",),
+        measures=("enqueue", "bulk"),
+        requires=PGQUEUER,
+        most=10_000,
+    ),
+    Contestant(
+        name="oban",
+        module="oban",
+        storages=("postgres",),
+        measures=("drain", "enqueue", "bulk"),
+        requires=("oban==0.7.0", "psycopg[binary,pool]"),
+        most=3_000,
+    ),
+    Contestant(
+        name="chancy",
+        module="chancy",
+        storages=("postgres",),
+        measures=("drain", "enqueue", "bulk"),
+        requires=("chancy==0.26.0", "psycopg[binary,pool]"),
+        most=3_000,
+    ),
+    Contestant(
+        name="procrastinate",
+        module="procrastinate",
+        storages=("postgres",),
+        measures=("drain", "enqueue", "bulk"),
+        requires=("procrastinate==3.10.0", "psycopg[binary,pool]"),
+        most=2_000,
     ),
 )
 """In the order in which they take turns."""
