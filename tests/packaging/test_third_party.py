@@ -53,6 +53,23 @@ def test_a_third_party_s_code_is_typed_against_what_is_installed(
     assert ran.returncode == 0, ran.stdout
 
 
+def test_a_third_party_s_own_tests_pass(wheels: dict[str, Path], environment: Path, tmp_path: Path) -> None:
+    """Its tests give the aids that no URL can: a damaged record, the store's size, a store of a newer schema."""
+    install(environment, wheels, tmp_path)
+
+    aided = [f"--pannier-rule={number}" for number in ("R56", "R76", "R115")]
+    ran = subprocess.run(
+        [environment, "-m", "pytest", "-q", "-p", "no:cacheprovider", *aided],
+        cwd=EXAMPLE,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+
+    assert ran.returncode == 0, ran.stdout
+    assert "rules: 3 passed" in ran.stdout
+
+
 def test_a_third_party_needs_public_names_only() -> None:
     """What the example imports of pannier is in an `__all__` of one of the three public modules."""
     files = sorted(EXAMPLE.rglob("*.py"))

@@ -71,7 +71,8 @@ class Jobs:
         Raises:
             UnstorableError: It can't be held exactly.
         """
-        self._transaction.put(layout.record_key(after.tracking_id), records.dump_record(after))
+        key = layout.record_key(after.tracking_id)
+        self._transaction.put(key, records.dump_record(after, over=self._transaction.get(key, b"{}")))
         self._index(after.tracking_id, layout.index_keys(before), layout.index_keys(after))
 
     def remove(self, job: JobRecord) -> None:

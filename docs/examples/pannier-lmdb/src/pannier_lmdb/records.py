@@ -19,14 +19,14 @@ from pannier.storage import JobRecord, Payload, UnstorableError, from_microsecon
 LEFT_OUT: Final = Payload(None)
 
 
-def dump_record(job: JobRecord) -> bytes:
+def dump_record(job: JobRecord, *, over: bytes = b"{}") -> bytes:
     """
-    Write *job* but for its command.
+    Write *job* but for its command, over what stood there: a field that only a newer version knows is kept.
 
     Raises:
         UnstorableError: A text or payload of it can't be held.
     """
-    return _dump(_converter.unstructure(job), job.tracking_id)
+    return _dump({**_load(over), **_converter.unstructure(job)}, job.tracking_id)
 
 
 def load_record(written: bytes) -> JobRecord:
