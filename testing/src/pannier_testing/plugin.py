@@ -6,7 +6,7 @@ Importing this module is cheap; the suite is imported when it is collected.
 """
 
 import json
-import random
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +51,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Choose the seed, once for all processes of the run."""
     if config.option.pannier_seed is None:
-        config.option.pannier_seed = random.randrange(1_000_000)
+        config.option.pannier_seed = secrets.randbelow(1_000_000)  # not random: tests may have seeded that
     config.pluginmanager.register(Suite(config), "pannier-suite")
 
 
