@@ -90,6 +90,7 @@ def test_its_options_are_read() -> None:
     [
         (lambda url: url.options, "the option 'a' stands twice"),
         (lambda url: StorageUrl("x:///?b=1").check_options({"a", "c"}), r"unknown option 'b' \(known: a, c\)"),
+        (lambda url: StorageUrl("x:///?b=1").check_options(()), r"unknown option 'b' \(known: none\)"),
     ],
 )
 def test_an_option_that_stands_twice_or_is_unknown_is_refused(

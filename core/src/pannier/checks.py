@@ -15,7 +15,12 @@ _SCALARS: Final = frozenset({NoneType, bool, int, str})
 
 
 def require(value: object, kind: type, name: str) -> None:
-    """Refuse what is no instance of *kind*."""
+    """
+    Refuse what is no instance of *kind*: for a storage's own arguments, which no value has checked (R108).
+
+    Raises:
+        TypeError: Says what it must be, and calls it *name*.
+    """
     if not isinstance(value, kind):
         raise TypeError(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
 

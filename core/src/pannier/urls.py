@@ -122,7 +122,8 @@ class StorageUrl:
         """
         for option in self.options:
             if option not in known:
-                raise ConfigurationError(f"{self} has an unknown option {option!r} (known: {', '.join(sorted(known))})")
+                names = ", ".join(sorted(known)) or "none"
+                raise ConfigurationError(f"{self} has an unknown option {option!r} (known: {names})")
 
 
 def _redacted(option: str) -> str:

@@ -66,7 +66,7 @@ class LmdbStorage:
     async def open(self) -> None:
         """Open the file, or make it."""
         if self._process != os.getpid():
-            raise StorageClosedError("this storage was made before this process was forked; make another one")
+            raise StorageClosedError("this storage was made before this process was forked: make storages afterwards")
         if self._thread is None:
             self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pannier-lmdb")
         try:
@@ -204,7 +204,7 @@ class LmdbStorage:
         if self._thread is None:
             raise StorageClosedError("this storage is not open; await its open() first")
         if self._process != os.getpid():
-            raise StorageClosedError("this storage was opened before this process was forked; open another one")
+            raise StorageClosedError("this storage was opened before this process was forked: open storages afterwards")
         return self._thread
 
     def _borrow(self) -> None:
