@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
@@ -327,3 +327,30 @@ def test_a_job_whose_claim_is_answered_around_the_end_of_its_lease_is_not_starte
     play(main)
     assert runs == [1]
     assert isinstance(storage.settlements[0].outcome, Release)
+
+
+def test_a_job_whose_lease_lapsed_while_it_waited_for_a_slot_is_not_started(
+    troubled: JobQueues, storage: TroubledStorage
+) -> None:
+    """E6: a process that stood still, or a blocked loop, wakes with jobs that others may run by now."""
+    left: list[timedelta] = []
+
+    @troubled.handler(max_concurrency=1)
+    async def work(_: Work, job: JobContext[str]) -> str:
+        found = await storage.get_job(job.tracking_id)
+        assert found is not None
+        left.append(found.dequeue_after - datetime.now(UTC))
+        if len(left) == 60:
+            threading.Event().wait(1.5 * LEASE_SECONDS)
+        return "done"
+
+    async def main() -> None:
+        async with troubled:
+            ids = await troubled.queue_jobs([Work() for _ in range(120)])
+            async with troubled.worker(SHORT_LEASES):
+                for tracking_id in ids:
+                    await troubled.tracker(Work).wait_for_result(tracking_id)
+
+    play(main)
+    assert min(left) > timedelta(0)
+    assert any(isinstance(settlement.outcome, Release) for settlement in storage.settlements)

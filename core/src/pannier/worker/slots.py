@@ -155,7 +155,7 @@ class Slots:
         self._is_filling = True
         for filled in [lane] if self._max_running is None else [lane, *self._lanes]:
             while filled.ahead and self._may_start(filled):
-                self._execution.start(filled.ahead.popleft())
+                self._start_in_time(filled.ahead.popleft())
         self._is_filling = False
         self._look_after(lane)
 
@@ -205,7 +205,20 @@ class Slots:
             return
         alone = self._solitude.take()
         if alone is not None:
-            self._execution.start(alone)
+            self._start_in_time(alone)
+
+    def _start_in_time(self, attempt: Attempt) -> None:
+        """
+        Start what has waited here, or give it back where its lease has ended meanwhile, or is about to.
+
+        A process that stood still, or whose loop was blocked, comes here before the keeper can tell it what it lost.
+        """
+        if attempt.ends_at > self._clock.now() + self._least_left:
+            self._execution.start(attempt)
+            return
+        self._solitude.ended(attempt)
+        self._release(attempt)
+        self._waker.stir()
 
     # -- letting go ----------------------------------------------------------------------------------------------------
 
