@@ -9,6 +9,7 @@ from attrs import evolve
 
 from pannier import JobRecord, JobStatus, hookimpl
 from pannier.claims import Claim, Claimed
+from pannier.errors import StorageUnavailableError
 from pannier.inspection import JobFilter
 from pannier.plugins import Plugins
 from pannier.records import Lease
@@ -77,6 +78,13 @@ class KeepsNoResults(Relay):
         return await super().settle_jobs(poor, now=now)
 
 
+class Refuses(Relay):
+    """Is out of reach for whoever wants to store something."""
+
+    async def store_jobs(self, jobs: Sequence[JobRecord]) -> list[UUID]:
+        raise StorageUnavailableError("there is nobody")
+
+
 class IgnoresKeys(Relay):
     """Stores a key twice."""
 
@@ -107,6 +115,7 @@ PLANTS: Final[Mapping[str, Callable[..., Relay]]] = {
     "gives-out-twice": GivesOutTwice,
     "keeps-no-results": KeepsNoResults,
     "ignores-keys": IgnoresKeys,
+    "refuses": Refuses,
     "miscounts": Miscounts,
     "starts-early": StartsEarly,
 }

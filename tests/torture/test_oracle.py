@@ -9,8 +9,8 @@ import pytest
 from attrs import evolve
 
 from pannier import JobRecord, JobStatus
-from pannier.records import Json, Payload
-from pannier_testing.torture.oracle import Remains, Verdict, judge
+from pannier.records import JobError, Json, Payload
+from pannier_testing.torture.oracle import CONDEMNED, Remains, Verdict, judge
 from pannier_testing.torture.plan import FaultKind, Plan
 from pannier_testing.torture.testimony import hear
 from pannier_testing.wire import to_line
@@ -338,6 +338,16 @@ def test_an_error_of_a_storage_that_is_well_is_told() -> None:
 def test_a_stall_is_told() -> None:
     """Nothing moved for too long."""
     assert found(judged([*GOOD, ("stalled", RIG, 9, {"waited_for": "an end"})], done())) == {"stalls"}
+
+
+def test_a_condemned_job_waits_for_somebody_who_requeues_it() -> None:
+    """E14: where a run stalled before that, the job is kept with its reason, and not lost."""
+    error = JobError(attempt=3, at=datetime.fromtimestamp(1, UTC), kind=CONDEMNED, message="its worker died")
+    condemned = done(status=JobStatus.FAILED, result=None, errors=(error,))
+    stalled: Line = ("stalled", RIG, 9, {"waited_for": "an end"})
+
+    assert found(judged([*GOOD, stalled], condemned)) == {"stalls"}
+    assert "lost" in found(judged(GOOD, condemned))
 
 
 def test_a_line_that_a_kill_cut_short_is_left_out() -> None:

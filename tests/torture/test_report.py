@@ -3,12 +3,13 @@
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from subprocess import CalledProcessError
 
 import pytest
 from attrs import evolve
 from typer.testing import CliRunner
 
-from pannier_testing.torture.command import app
+from pannier_testing.torture.command import CommandServer, app
 from pannier_testing.torture.oracle import Finding, Verdict
 from pannier_testing.torture.plan import FaultKind, Plan
 from pannier_testing.torture.record import Record, read_records, record_of, write_record
@@ -103,6 +104,18 @@ def test_the_command_tortures_and_writes_a_record(tmp_path: Path) -> None:
     written = json.loads(path.read_text())
     assert written["plan"]["faults"] == {"kill": 2}
     assert written["counts"]["jobs_acknowledged"] >= 60
+
+
+def test_a_server_is_killed_and_started_by_commands(tmp_path: Path) -> None:
+    """Whatever an author's server takes: two command lines, of which a failing one is an error."""
+    server = CommandServer(f"touch {tmp_path}/crashed", f"cp {tmp_path}/crashed {tmp_path}/started")
+
+    server.crash()
+    server.start()
+
+    assert {path.name for path in tmp_path.iterdir()} == {"crashed", "started"}
+    with pytest.raises(CalledProcessError):
+        CommandServer("false", "true").crash()
 
 
 def test_the_command_refuses_what_it_can_not_do() -> None:

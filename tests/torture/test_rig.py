@@ -46,6 +46,7 @@ def test_a_right_storage_passes() -> None:
         ("keeps-no-results", {}, "results_missing"),
         ("ignores-keys", {}, "keys_broken"),
         ("miscounts", {}, "counts_wrong"),
+        ("refuses", {FaultKind.KILL: 50}, "stalls"),
         ("starts-early", {}, "started_before_due"),
     ],
 )

@@ -51,6 +51,7 @@ def torture(
     *,
     jobs: Annotated[int, typer.Option(min=1, help="how many jobs are queued")] = 2000,
     workers: Annotated[int, typer.Option(min=2, help="how many worker processes")] = 2,
+    patience: Annotated[float, typer.Option(help="seconds without any progress after which a run has failed")] = 120.0,
     lease: Annotated[float, typer.Option(help="seconds of a lease")] = 3.0,
     seed: Annotated[int | None, typer.Option(help="decides which faults happen when; repeat a run's plan")] = None,
     kills: Annotated[int, typer.Option(min=0, help="SIGKILL a process and start another")] = 0,
@@ -80,7 +81,7 @@ def torture(
         raise typer.BadParameter("name the storage, such as 'sqlite:///{tmp}/jobs.db'")
     faults = dict(zip(FaultKind, (kills, freezes, clocks, network, servers, disks, memory), strict=True))
     chosen = secrets.randbits(16) if seed is None else seed
-    plan = Plan(jobs=jobs, faults=faults, seed=chosen, workers=workers, lease_seconds=lease)
+    plan = Plan(jobs=jobs, faults=faults, seed=chosen, workers=workers, lease_seconds=lease, patience_seconds=patience)
     server = CommandServer(crash_command, start_command) if crash_command and start_command else context.obj
     try:
         made = run(url, plan, server=server, adapters=tuple(adapter or ()), engine=engine, journal=journal)

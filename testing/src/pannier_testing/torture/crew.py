@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from random import Random
-from typing import Final
+from typing import Final, NoReturn
 from uuid import UUID
 
 from attrs import define, field
@@ -26,6 +26,10 @@ ROLL_CALL: Final = 0.5
 
 STOP_SECONDS: Final = 30.0
 """How long a process may take to end after SIGTERM."""
+
+
+class StalledError(Exception):
+    """Nothing has moved for too long."""
 
 
 @define
@@ -123,11 +127,21 @@ class Crew:
         os.kill(self._pids[seat], signal.SIGCONT)
 
     async def until_succeeded(self, count: int) -> None:
-        """Wait until so many jobs have succeeded, or nothing has moved for too long, which is noted."""
+        """
+        Wait until so many jobs have succeeded.
+
+        Raises:
+            StalledError: Nothing has moved for too long.
+        """
         await self._until(lambda: self.achieved.succeeded >= count, f"{count} jobs succeeded")
 
     async def until_queued(self, count: int) -> None:
-        """Wait until the storing of so many jobs is acknowledged, or nothing has moved for too long."""
+        """
+        Wait until the storing of so many jobs is acknowledged.
+
+        Raises:
+            StalledError: Nothing has moved for too long.
+        """
         await self._until(lambda: len(self.achieved.acknowledged) >= count, f"{count} jobs are queued")
 
     async def look(self) -> None:
@@ -140,6 +154,16 @@ class Crew:
                 if await self._nursery.has_ended(pid):
                     await self._bury(pid)
                     await self._seat(seat)
+
+    def stall(self, waited_for: str) -> NoReturn:
+        """
+        Note that there is no use in waiting any longer.
+
+        Raises:
+            StalledError: Always.
+        """
+        self.journal.note("stalled", waited_for=waited_for)
+        raise StalledError(waited_for)
 
     async def dismiss(self) -> None:
         """End everybody in good order."""
@@ -205,6 +229,5 @@ class Crew:
             if now != seen:
                 moved_at, seen = time.monotonic(), now
             if time.monotonic() - moved_at > self.plan.patience_seconds:
-                self.journal.note("stalled", waited_for=words)
-                return
+                self.stall(words)
             await asyncio.sleep(LOOK)

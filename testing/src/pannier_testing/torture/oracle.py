@@ -20,6 +20,9 @@ GIVEN_BACK: Final = frozenset({"Retry", "Release"})
 INEXACT_SECONDS: Final = 1.0
 """What the storage's clock and this machine's may seem to differ by: a reading takes its time (E15)."""
 
+CONDEMNED: Final = "pannier.WorkerDied"
+"""What stands in a job that outlived three workers in a row (E14); somebody looks at it, and requeues it."""
+
 OUTAGES: Final = (FaultKind.FREEZE, FaultKind.NETWORK, FaultKind.SERVER, FaultKind.DISK)
 """Faults that keep a storage from answering; a process that stands still may hold its lock."""
 
@@ -109,10 +112,18 @@ def _lost(told: Testimony, remains: Remains) -> Iterator[str]:
             yield f"job {tracking_id} is cancelled, and nobody asked for it"
         elif job.status is not JobStatus.CANCELLED and "cancelled" in answers:
             yield f"job {tracking_id} is {job.status}, though its cancellation was acknowledged"
+        elif _awaits_a_requeue(told, job):
+            continue
         elif job.status not in {JobStatus.SUCCEEDED, JobStatus.CANCELLED}:
             yield f"job {tracking_id} is {job.status} in the end; its errors: {[str(each) for each in job.errors]}"
         elif job.status is JobStatus.SUCCEEDED and not _was_completed(told, tracking_id):
             yield f"job {tracking_id} is succeeded, but no handler of it came to its end"
+
+
+def _awaits_a_requeue(told: Testimony, job: JobRecord) -> bool:
+    """Whether *job* was condemned, as it may be (E14), in a run that stalled before somebody could look at it."""
+    is_condemned = job.status is JobStatus.FAILED and bool(job.errors) and job.errors[-1].kind == CONDEMNED
+    return is_condemned and bool(told.stalls)
 
 
 def _was_completed(told: Testimony, tracking_id: UUID) -> bool:

@@ -6,7 +6,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Collection
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -19,20 +19,18 @@ from pannier.storage import JobInspector, JobStorageProvider, add_ons
 from pannier_testing.processes import Nursery
 from pannier_testing.proxy import FaultProxy
 from pannier_testing.subject import Place, Subject, names_server
-from pannier_testing.torture.crew import Crew
+from pannier_testing.torture.crew import Crew, StalledError
 from pannier_testing.torture.faults import Mischief
 from pannier_testing.torture.ground import Tail
-from pannier_testing.torture.oracle import Remains, Verdict, judge
+from pannier_testing.torture.oracle import CONDEMNED, Remains, Verdict, judge
 from pannier_testing.torture.plan import FaultKind, Plan, Server
 from pannier_testing.torture.testimony import hear
 
 PAGE: Final = 1000
 GROUND: Final = "ground"
-CONDEMNED: Final = "pannier.WorkerDied"
-"""What stands in a job that outlived three workers in a row (E14); somebody looks at it, and requeues it."""
 
 REQUEUES: Final = 3
-"""How often that is done: nobody kills workers by then, so a job that is condemned again has a reason of its own."""
+"""How often a condemned job is requeued: nobody kills workers by then, so one that is condemned again has a reason."""
 
 
 async def torture(
@@ -81,9 +79,10 @@ async def _run(
         await crew.start()
         if plan.has(FaultKind.CLOCK):
             mischief.skew_clocks()
-        await _mistreat(crew, mischief, rng, plan)
-        await crew.until_queued(plan.jobs)
-        await _drain(crew, storage)
+        with suppress(StalledError):  # it is in the journal, and the oracle tells
+            await _mistreat(crew, mischief, rng, plan)
+            await crew.until_queued(plan.jobs)
+            await _drain(crew, storage)
         await crew.dismiss()
         remains = await _what_remains(storage, crew.achieved.acknowledged)
     told = hear(Tail(ground).lines())
@@ -104,7 +103,12 @@ async def _mistreat(crew: Crew, mischief: Mischief, rng: random.Random, plan: Pl
 
 
 async def _drain(crew: Crew, storage: JobStorageProvider) -> None:
-    """Wait until no job is unfinished, or nothing has moved for too long; requeue those that were condemned."""
+    """
+    Wait until no job is unfinished; requeue those that were condemned.
+
+    Raises:
+        StalledError: Nothing has moved for too long.
+    """
     moved_at, seen = time.monotonic(), -1
     requeued = Counter[UUID]()
     while True:
@@ -121,8 +125,7 @@ async def _drain(crew: Crew, storage: JobStorageProvider) -> None:
         if unfinished != seen:
             moved_at, seen = time.monotonic(), unfinished
         if time.monotonic() - moved_at > crew.plan.patience_seconds:
-            crew.journal.note("stalled", waited_for=f"{unfinished} jobs to end")
-            return
+            crew.stall(f"{unfinished} jobs have ended")
         await asyncio.sleep(0.2)
 
 

@@ -111,7 +111,7 @@ class Testimony:
         afflictions: The faults.
         dead_at: When each process was seen dead.
         died: Of what processes died by themselves.
-        stalls: What nobody could wait for any longer.
+        stalls: What was waited for in vain.
         overruns: How many workers ended before the lease of a handler did that couldn't be stopped (E6).
         answered_at: For each process, when each of its calls was made and answered, of those that were.
         longest_lease: By how many seconds the longest lease was longer than was asked for.
