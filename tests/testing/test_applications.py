@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from attrs import field, frozen
@@ -253,6 +254,35 @@ async def test_jobs_of_commands_without_a_handler_stay(pannier_jobs: JobQueues) 
         await pannier_jobs.queue_job(Elsewhere())
         assert await drain(pannier_jobs) == []
         assert await queued_commands(pannier_jobs, Elsewhere) == [Elsewhere()]
+
+
+async def test_draining_outlasts_faults_of_the_storage(pannier_application: JobQueues, shop: Shop) -> None:
+    """Whatever is done twice for them; a lost reply to a claim leaves its jobs to the end of their lease."""
+    storage = FaultyStorage()
+    storage.before["claim_jobs"] = Fault(times=3)
+    storage.after["settle_jobs"] = Fault(times=3)
+    async with pannier_application.on_storage(storage) as jobs:
+        await jobs.queue_job(Charge(1))
+        assert [job.status for job in await drain(jobs)] == [JobStatus.SUCCEEDED] * 2
+    assert shop.charged == [Charge(1)]
+
+
+@pytest.mark.parametrize("storage", ["sqlite", "postgres"])
+def test_draining_works_on_storages_that_last(
+    storage: str, request: pytest.FixtureRequest, tmp_path: Path, pannier_application: JobQueues, shop: Shop
+) -> None:
+    """For tests of what only such a storage has, such as a transaction."""
+    urls = {
+        "sqlite": lambda: f"sqlite:///{tmp_path}/jobs.db",
+        "postgres": lambda: f"{request.getfixturevalue('postgres_url')}?schema={tmp_path.name}",
+    }
+    jobs = pannier_application.on_storage(urls[storage]())
+    with jobs.sync:
+        jobs.sync.queue_job(Charge(5))
+        assert blocking.queued_commands(jobs, Charge) == [Charge(5)]
+        assert [job.status for job in blocking.drain(jobs)] == [JobStatus.SUCCEEDED] * 2
+        assert blocking.drain(jobs) == []
+    assert shop.receipts == [5]
 
 
 async def test_draining_waits_for_the_application_s_own_worker() -> None:

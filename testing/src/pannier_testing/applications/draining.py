@@ -9,10 +9,15 @@ from pannier import JobQueues, JobRecord, JobStatus, WorkerOptions, transitions
 from pannier.inspection import JobFilter
 from pannier_testing.applications.queued import listed
 
-LOOK_SECONDS: Final = 0.001
+FIRST_LOOK_SECONDS: Final = 0.001
+LONGEST_LOOK_SECONDS: Final = 0.05
+"""How often to look whether anything is due; the pauses double, so that a server is not asked a thousand times."""
 
 PATIENCE: Final = timedelta(seconds=30)
 """How long draining may take, in real time, before it is given up."""
+
+RETRY_DELAY: Final = timedelta(milliseconds=20)
+"""The longest pause after a fault of the storage, which a test makes on purpose."""
 
 _UNFINISHED: Final = frozenset({JobStatus.PENDING, JobStatus.RUNNING})
 
@@ -78,7 +83,8 @@ async def _run(jobs: JobQueues, within: timedelta) -> tuple[list[JobRecord], lis
     """Return the jobs that ran, and those of them whose attempts failed."""
     async with jobs:
         before = {job.tracking_id: job for job in await listed(jobs, JobFilter())}
-        async with jobs.worker(WorkerOptions(shutdown_grace=timedelta(0), keep={})):
+        options = WorkerOptions(storage_retry_delay=RETRY_DELAY, shutdown_grace=timedelta(0), keep={})
+        async with jobs.worker(options):
             await _until_idle(jobs, within)
         after = await listed(jobs, JobFilter())
     ran = [job for job in after if _has_run(before, job)]
@@ -93,10 +99,12 @@ async def _until_idle(jobs: JobQueues, within: timedelta) -> None:
         statuses=_UNFINISHED,
     )
     busy: list[JobRecord] = []
+    pause = FIRST_LOOK_SECONDS
     try:
         async with asyncio.timeout(within.total_seconds()):
-            while busy := [job for job in await listed(jobs, unfinished) if _is_busy(jobs, job)]:  # noqa: ASYNC110
-                await asyncio.sleep(LOOK_SECONDS)  # no event tells that a worker is idle
+            while busy := [job for job in await listed(jobs, unfinished) if _is_busy(jobs, job)]:
+                await asyncio.sleep(pause)  # no event tells that a worker is idle
+                pause = min(pause * 2, LONGEST_LOOK_SECONDS)
     except TimeoutError:
         told = ", ".join(f"{job.queue_id} {job.tracking_id} ({job.status})" for job in busy)
         raise TimeoutError(f"not drained within {within.total_seconds():g} s: {told}") from None
