@@ -28,6 +28,11 @@ MEASURED: Final = 21
 """How often a verb is measured on each of the two stores, in turns."""
 
 PORTION: Final = 1000
+"""How many jobs are stored, settled or purged in one call."""
+
+CLAIMED: Final = 250
+"""How many jobs are claimed in one call: as many as one worker may well have slots."""
+
 DEADLINE: Final = timedelta(seconds=180)
 
 Load = Callable[[Trial, JobStorageProvider, str, int], Awaitable[None]]
@@ -68,13 +73,13 @@ async def scheduled_at_all_priorities(trial: Trial, storage: JobStorageProvider,
 async def leased(trial: Trial, storage: JobStorageProvider, queue_id: str, count: int) -> None:
     """Let jobs run under leases that live on."""
     await waiting(trial, storage, queue_id, count)
-    await trial.drain(storage, queue_id, limit=PORTION, lease_for=timedelta(hours=1))
+    await trial.drain(storage, queue_id, limit=CLAIMED, lease_for=timedelta(hours=1))
 
 
 async def finished(trial: Trial, storage: JobStorageProvider, queue_id: str, count: int) -> None:
     """Let jobs have succeeded."""
     await waiting(trial, storage, queue_id, count)
-    for job_portion in _portions(await trial.drain(storage, queue_id, limit=PORTION)):
+    for job_portion in _portions(await trial.drain(storage, queue_id, limit=CLAIMED)):
         await storage.settle_jobs([Settlement(job.lease, Succeeded()) for job in job_portion], now=T0)
 
 
