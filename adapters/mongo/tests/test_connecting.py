@@ -10,6 +10,7 @@ from uuid import UUID
 import pymongo
 import pytest
 from tests.servers import mongo
+from tests.servers.old_mongo import old_server
 
 from pannier.errors import ConfigurationError, PannierError, StorageRefusedError, StorageUnavailableError
 from pannier.inspection import JobFilter
@@ -61,6 +62,19 @@ def test_a_wrong_url_is_an_error_with_the_remedy_and_without_the_password(
 
     assert "s3cret" not in f"{caught.value}{caught.value!r}"
     assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize(
+    ("wire_version", "words"),
+    [(8, "must be 5.0 or newer"), (12, "older than MongoDB 5.0; upgrade")],
+    ids=["4.2", "4.9"],
+)
+def test_a_server_that_is_too_old_is_refused(
+    runner: asyncio.Runner, plugins: Plugins, wire_version: int, words: str
+) -> None:
+    """By the driver or by the adapter, before anything is made; the error says what to upgrade."""
+    with old_server(wire_version) as server, pytest.raises(StorageRefusedError, match=words):
+        opened(runner, plugins, f"{server.url}/app")
 
 
 def test_a_wrong_password_is_refused(runner: asyncio.Runner, plugins: Plugins) -> None:

@@ -1,11 +1,12 @@
 """The schema: collections, indexes and their version."""
 
 from collections.abc import Mapping
-from typing import Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 
 import pymongo
 from attrs import frozen
 from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import ConfigurationError as DriverConfigurationError
 from pymongo.errors import PyMongoError
 
 from pannier.errors import ConfigurationError, SchemaTooNewError, StorageRefusedError
@@ -46,9 +47,7 @@ async def prepare(client: Client, settings: Settings) -> Server:
         StorageRefusedError: The server is too old.
         PyMongoError: The server is not there, or refuses.
     """
-    hello = await client.admin.command("hello")
-    if hello["maxWireVersion"] < OLDEST_WIRE_VERSION:
-        raise StorageRefusedError(f"{settings.shown} is older than MongoDB 5.0; upgrade the server")
+    hello = await _hello(client, settings)
     database = database_of(client, settings)
     version = await _version(database)
     if version is None or version < VERSION:
@@ -89,6 +88,30 @@ def new_client(settings: Settings) -> Client:
             f"{settings.shown} can't be used ({type(error).__name__}); check hosts and options, and percent-encode "
             f"what is special in user and password"
         ) from None
+
+
+async def _hello(client: Client, settings: Settings) -> Mapping[str, Any]:
+    """Return what the server says of itself. The driver speaks to no server that is much older, or newer, than it."""
+    try:
+        hello = await client.admin.command("hello")
+    except DriverConfigurationError as error:
+        if _fits(client):
+            raise
+        raise StorageRefusedError(
+            f"{settings.shown} and PyMongo are of too different ages; MongoDB must be 5.0 or newer, and PyMongo as new "
+            f"as the server needs it"
+        ) from error
+    if hello["maxWireVersion"] < OLDEST_WIRE_VERSION:
+        raise StorageRefusedError(f"{settings.shown} is older than MongoDB 5.0; upgrade the server")
+    return hello
+
+
+def _fits(client: Client) -> bool:
+    try:
+        client.topology_description.check_compatible()
+    except DriverConfigurationError:
+        return False
+    return True
 
 
 async def _version(database: Database) -> int | None:

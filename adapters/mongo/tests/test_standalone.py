@@ -1,0 +1,79 @@
+"""A standalone server: what it withholds, and that everything else works without."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeAlias
+from uuid import UUID
+
+import pytest
+from tests.engine import program
+
+from pannier import JobQueues
+from pannier.errors import NotSupportedError
+from pannier.inspection import JobFilter
+from pannier.plugins import Plugins
+from pannier.records import JobStatus
+from pannier.settlements import Settlement, Succeeded
+from pannier.urls import StorageUrl
+from pannier_testing.builders import LEASE, QUEUE, T0, claim_of, new_job
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.servers.mongo import MongoServer
+
+    from pannier_mongo.provider import MongoStorage
+
+NewId: TypeAlias = Callable[[], UUID]
+
+
+@pytest.fixture
+def alone(
+    runner: asyncio.Runner, plugins: Plugins, standalone_mongo_server: "MongoServer", database: str
+) -> Iterator["MongoStorage"]:
+    """An open storage on a standalone server."""
+    storage: MongoStorage = plugins.create_storage(StorageUrl(f"{standalone_mongo_server.url}/{database}?timeout=20"))  # type: ignore[assignment]
+    runner.run(storage.open())
+    yield storage
+    runner.run(storage.close())
+
+
+def test_it_says_what_it_withholds(runner: asyncio.Runner, alone: "MongoStorage", ids: NewId) -> None:
+    """By its capabilities, and by a clear error to whoever asks all the same."""
+    assert alone.capabilities.withheld == {"notify", "transactions"}
+    assert not alone.capabilities.atomic_batches
+    with pytest.raises(NotSupportedError, match="standalone server, which has no change streams"):
+        alone.listen(frozenset({QUEUE}))
+    with pytest.raises(NotSupportedError, match="standalone server, which has no transactions"):
+        runner.run(alone.store_jobs_in(None, [new_job(ids())]))  # type: ignore[arg-type]
+    with pytest.raises(NotSupportedError, match="standalone server, which has no transactions"):
+        runner.run(alone.settle_jobs_in(None, [], now=T0))  # type: ignore[arg-type]
+
+
+def test_a_job_lives_its_whole_life_there(runner: asyncio.Runner, alone: "MongoStorage", ids: NewId) -> None:
+    """Stored in a batch with duplicates, claimed, renewed, lapsed, claimed anew and settled."""
+    jobs = [new_job(ids(), key=key) for key in ("a", "b", "a")]
+    assert runner.run(alone.store_jobs(jobs)) == [jobs[0].tracking_id, jobs[1].tracking_id, jobs[0].tracking_id]
+    first = runner.run(alone.claim_jobs(claim_of(limit=9))).jobs
+    renewed = runner.run(alone.renew_leases([job.lease for job in first], now=T0, lease_for=2 * LEASE))
+    assert renewed == frozenset()
+    again = runner.run(alone.claim_jobs(claim_of(limit=9, now=T0 + 2 * LEASE))).jobs
+    assert [job.lapses for job in again] == [1, 1]
+
+    settlements = [Settlement(job.lease, Succeeded()) for job in (*first, *again)]
+    assert runner.run(alone.settle_jobs(settlements, now=T0)) == {job.lease for job in first}
+    assert runner.run(alone.count_jobs(JobFilter())) == {(QUEUE, JobStatus.SUCCEEDED): 2}
+
+
+def test_a_worker_there_looks_for_jobs(standalone_mongo_server: "MongoServer", database: str, tmp_path: "Path") -> None:
+    """Without change streams it finds within a second what another process has queued."""
+    url = f"{standalone_mongo_server.url}/{database}"
+    here, there = (JobQueues(url, handlers=program.jobs.registry) for _ in range(2))
+
+    async def play() -> str:
+        async with here.worker(), there:
+            tracking_id = await there.queue_job(program.Innocent(str(tmp_path / "journal")))
+            return await there.tracker(program.Innocent).wait_for_result(tracking_id, timeout=timedelta(seconds=30))
+
+    assert asyncio.run(play()) == "done"
