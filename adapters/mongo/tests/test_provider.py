@@ -115,6 +115,42 @@ def test_a_payload_comes_back_exactly(
     assert same(ended.result, Payload(data))
 
 
+SIGNS = ("$where", '{"$gt": ""}', "$ne", "a.b", "a.$", "$$ROOT", "$queue_id", "queue_id", "_id", "$literal")
+
+
+def test_no_name_is_read_as_an_operator(runner: asyncio.Runner, storage: "MongoStorage", ids: NewId) -> None:
+    """Queues, keys, workers and metadata are texts, whatever a query or an update would make of them (R96, R101)."""
+    jobs = {sign: new_job(ids(), sign, key=sign, metadata={sign: sign}) for sign in SIGNS}
+    runner.run(storage.store_jobs(list(jobs.values())))
+
+    for sign, job in jobs.items():
+        assert runner.run(storage.store_jobs([new_job(ids(), sign, key=sign)])) == [job.tracking_id]
+        for wanted in (JobFilter(queue_ids=frozenset({sign})), JobFilter(metadata={sign: sign})):
+            assert runner.run(storage.find_jobs(wanted)).jobs == (job,)
+            assert runner.run(storage.count_jobs(wanted)) == {(sign, JobStatus.PENDING): 1}
+        (claimed,) = runner.run(storage.claim_jobs(claim_of(sign, limit=9, worker=sign))).jobs
+        assert (claimed.tracking_id, claimed.worker_id) == (job.tracking_id, sign)
+        error = JobError(attempt=1, at=T0, kind=sign, message=sign, traceback=sign)
+        runner.run(storage.settle_jobs([Settlement(claimed.lease, Retry(T0, error))], now=T0))
+        retried = runner.run(storage.get_job(job.tracking_id))
+        assert retried is not None
+        assert retried.errors == (error,)
+
+
+@pytest.mark.parametrize("sign", [{"$gt": ""}, {"$ne": None}, ["a"], 1])
+def test_no_operator_takes_a_name_s_place(ids: NewId, sign: object) -> None:
+    """Whoever passes a request's values on as they come is refused before anything is sent (R106)."""
+    for made in (
+        lambda: new_job(ids(), sign),  # type: ignore[arg-type]
+        lambda: new_job(ids(), key=sign),  # type: ignore[arg-type]
+        lambda: new_job(ids(), metadata={"k": sign}),  # type: ignore[dict-item]
+        lambda: JobFilter(metadata={"k": sign}),  # type: ignore[dict-item]
+        lambda: claim_of(worker=sign),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(TypeError):
+            made()
+
+
 def test_a_tree_may_be_deeper_than_a_document(runner: asyncio.Runner, storage: "MongoStorage", ids: NewId) -> None:
     """MongoDB allows 100 levels; a deeper tree is kept as text (R103)."""
     data: Json = 1
