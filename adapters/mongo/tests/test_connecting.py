@@ -18,6 +18,8 @@ from pannier.plugins import Plugins
 from pannier.records import Cancellation, JobStatus
 from pannier.settlements import Settlement, Succeeded
 from pannier.urls import StorageUrl
+from pannier_mongo._connection import connect
+from pannier_mongo.settings import settings_of
 from pannier_testing.builders import LEASE, QUEUE, T0, claim_of, new_job
 from pannier_testing.proxy import FaultProxy
 
@@ -62,6 +64,16 @@ def test_a_wrong_url_is_an_error_with_the_remedy_and_without_the_password(
 
     assert "s3cret" not in f"{caught.value}{caught.value!r}"
     assert time.monotonic() - started < 10
+
+
+def test_what_the_url_says_is_not_overruled() -> None:
+    """The adapter's defaults for the driver are those of whoever says nothing."""
+    url = "mongodb://localhost/app?appName=shop&serverSelectionTimeoutMS=100"
+    options = connect(settings_of(StorageUrl(url))).options
+
+    assert options.pool_options.appname == "shop"
+    assert options.server_selection_timeout == 0.1
+    assert options.pool_options.connect_timeout == 5
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,7 @@ def test_no_operator_takes_a_name_s_place(ids: NewId, sign: object) -> None:
         lambda: new_job(ids(), sign),  # type: ignore[arg-type]
         lambda: new_job(ids(), key=sign),  # type: ignore[arg-type]
         lambda: new_job(ids(), metadata={"k": sign}),  # type: ignore[dict-item]
-        lambda: JobFilter(metadata={"k": sign}),  # type: ignore[dict-item]
+        lambda: JobFilter(metadata={"k": sign}),
         lambda: claim_of(worker=sign),  # type: ignore[arg-type]
     ):
         with pytest.raises(TypeError):

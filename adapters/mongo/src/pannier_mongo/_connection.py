@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final, TypeAlias, TypeVar, cast
-from urllib.parse import urlsplit
+from typing import Any, Final, TypeAlias, TypeVar, cast
+from urllib.parse import parse_qsl, urlsplit
 from uuid import UUID
 
 from attrs import frozen
@@ -137,13 +137,15 @@ def connect(settings: Settings) -> Client:
     options = urlsplit(settings.uri).query
     if options:
         split_options(options, validate=True, warn=False)  # the client itself only warns
+    given = {name.lower() for name, _ in parse_qsl(options, keep_blank_values=True)}
     milliseconds = max(1, int(settings.timeout.total_seconds() * 1000))
-    return AsyncMongoClient(
-        settings.uri,
-        appname="pannier",
-        connectTimeoutMS=milliseconds,
-        serverSelectionTimeoutMS=milliseconds,
-    )
+    ours: dict[str, Any] = {
+        "appname": "pannier",
+        "connecttimeoutms": milliseconds,
+        "serverselectiontimeoutms": milliseconds,
+    }
+    # What is passed beside the URL wins over it.
+    return AsyncMongoClient(settings.uri, **{name: value for name, value in ours.items() if name not in given})
 
 
 def database_of(client: Client, settings: Settings) -> AsyncDatabase[Mapping[str, object]]:
