@@ -26,13 +26,17 @@ def source_of(module: object) -> str:
     return Path(str(getattr(module, "__file__", None))).read_text("utf-8")
 
 
+def test_only_a_rule_of_what_does_not_exist_yet_is_held() -> None:
+    """Pausing is to come; whatever else the contract says is asked of storages."""
+    assert set(CONTRACT) - ASKED == {"R28"}
+
+
 def test_every_rule_stands_in_the_contract_s_docstrings() -> None:
     """The docstrings of the protocol and of its values name every rule that is asked of a storage, and no other."""
     modules = (storage, records, claims, settlements, purging, inspection, notices)
     named = set().union(*(numbers_in(source_of(module)) for module in modules))
 
-    assert sorted(ASKED - named) == []
-    assert sorted(named - set(CONTRACT)) == []
+    assert named == ASKED
 
 
 def test_every_rule_that_has_a_test_has_a_saboteur() -> None:
@@ -51,7 +55,7 @@ def test_every_rule_has_a_test_and_a_saboteur() -> None:
 
 
 def test_every_rule_stands_on_the_contract_s_page() -> None:
-    """The page in docs/ that explains the contract names every rule, the held ones included."""
-    pages = [page.read_text("utf-8") for page in [ROOT / "docs" / "reference" / "rules.md"]]
+    """The page in docs/ has each rule once, in the order of their numbers, the held one included."""
+    page = (ROOT / "docs" / "reference" / "rules.md").read_text("utf-8")
 
-    assert sorted(set(CONTRACT) - numbers_in("\n".join(pages))) == []
+    assert re.findall(r"^### (R\d+)$", page, flags=re.MULTILINE) == list(CONTRACT)

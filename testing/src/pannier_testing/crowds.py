@@ -52,3 +52,18 @@ async def work(storage: JobStorageProvider, *, at: float = 0.0, queue: str, work
             done += [str(lease.tracking_id) for lease in leases if lease not in refused]
         if not waiting and not leases and (claimed.next_due is None or claimed.next_due > T0):
             return done
+
+
+async def claim_one_by_one(storage: JobStorageProvider, *, queue_id: str) -> Json:
+    """Claim job by job until nothing is due; return their fences by id. Runs in a child process."""
+    fences: dict[str, Json] = {}
+    while True:
+        claimed = await storage.claim_jobs(claim_of(queue_id, limit=1))
+        fences |= {str(job.tracking_id): job.fence for job in claimed.jobs}
+        if not claimed.jobs and (claimed.next_due is None or claimed.next_due > T0):
+            return fences
+
+
+async def cancel_one_by_one(storage: JobStorageProvider, *, tracking_ids: list[str]) -> Json:
+    """Cancel job by job; return the answers. Runs in a child process."""
+    return [str(await storage.cancel_job(UUID(tracking_id), now=T0)) for tracking_id in tracking_ids]

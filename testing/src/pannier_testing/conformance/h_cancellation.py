@@ -10,8 +10,8 @@ from attrs import evolve
 from pannier.records import Cancellation, JobRecord, JobStatus, Json, Payload
 from pannier.settlements import Outcome, Release, Succeeded
 from pannier.storage import JobStorageProvider
-from pannier_testing import acts
-from pannier_testing.builders import LEASE, SECOND, T0, claim_of, failed, full_job, retry
+from pannier_testing import acts, crowds
+from pannier_testing.builders import LEASE, SECOND, T0, failed, full_job, retry
 from pannier_testing.checks import InconclusiveError
 from pannier_testing.jitter import Schedule
 from pannier_testing.processes import barrier
@@ -202,7 +202,7 @@ async def a_cancelled_job_is_not_claimed_or_its_holder_is_refused(trial: Trial) 
 async def processes_that_claim_and_cancel_agree(trial: Trial) -> None:
     """One process claims what another cancels: each job ends CANCELLED; whoever got one is refused afterwards."""
     storage = await trial.open()
-    claimer, canceller = await trial.open_child(), await trial.open_child()
+    claimer, canceller = await asyncio.gather(trial.open_child(), trial.open_child())
     for _ in range(10):
         queue = trial.queue()
         jobs = trial.jobs(20, queue)
@@ -210,8 +210,8 @@ async def processes_that_claim_and_cancel_agree(trial: Trial) -> None:
         start_at = barrier()
         order: list[Json] = [str(job.tracking_id) for job in trial.rng.sample(jobs, len(jobs))]
         fences, answers = await asyncio.gather(
-            claimer.run(claim_one_by_one, start_at=start_at, queue_id=queue),
-            canceller.run(cancel_one_by_one, start_at=start_at, tracking_ids=order),
+            claimer.run(crowds.claim_one_by_one, start_at=start_at, queue_id=queue),
+            canceller.run(crowds.cancel_one_by_one, start_at=start_at, tracking_ids=order),
         )
 
         taken = [evolve(job, fence=fences[str(job.tracking_id)]) for job in jobs if str(job.tracking_id) in fences]
@@ -220,21 +220,6 @@ async def processes_that_claim_and_cancel_agree(trial: Trial) -> None:
         if 0 < len(taken) < len(jobs):
             return
     raise InconclusiveError("in ten rounds the two processes never met: all jobs were claimed first, or none was")
-
-
-async def claim_one_by_one(storage: JobStorageProvider, *, queue_id: str) -> Json:
-    """Claim job by job until nothing is due; return their fences by id. Runs in a child process."""
-    fences: dict[str, Json] = {}
-    while True:
-        claimed = await storage.claim_jobs(claim_of(queue_id, limit=1))
-        fences |= {str(job.tracking_id): job.fence for job in claimed.jobs}
-        if not claimed.jobs and (claimed.next_due is None or claimed.next_due > T0):
-            return fences
-
-
-async def cancel_one_by_one(storage: JobStorageProvider, *, tracking_ids: list[str]) -> Json:
-    """Cancel job by job; return the answers. Runs in a child process."""
-    return [str(await storage.cancel_job(UUID(tracking_id), now=T0)) for tracking_id in tracking_ids]
 
 
 async def _check_all_cancelled(
