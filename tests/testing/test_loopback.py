@@ -1,16 +1,17 @@
 """The loopback storage: a server with a password, and a client that survives a broken connection."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
+from uuid import UUID
 
 import pytest
 
 from pannier.errors import StorageClosedError, StorageRefusedError, StorageUnavailableError, UnstorableError
 from pannier.notices import NoticeKind
-from pannier.records import Cancellation, JobStatus, Payload
+from pannier.records import Cancellation, JobRecord, JobStatus, Payload
 from pannier.settlements import Settlement, Succeeded
 from pannier.urls import StorageUrl
 from pannier_testing.builders import T0, claim_of, full_job, new_id, new_job
@@ -164,10 +165,55 @@ async def test_what_is_nested_too_deeply_is_unstorable(server: LoopbackServer) -
     for _ in range(100_000):
         deep = [deep]
     async with opened(f"loopback://me:{PASSWORD}@{server.address}/a") as storage:
-        with pytest.raises(UnstorableError, match="nested too deeply"):
-            await storage.store_jobs([new_job(ID, command=deep)])  # type: ignore[arg-type]  # a tree of lists
+        with pytest.raises(UnstorableError, match="nests deeper") as caught:
+            await storage.store_jobs([new_job(new_id(Random(2))), new_job(ID, command=deep)])  # type: ignore[arg-type]  # a tree of lists
 
+        assert caught.value.tracking_id == ID
         assert await storage.get_job(ID) is None
+
+
+async def test_what_the_server_can_t_hold_is_named_by_the_client() -> None:
+    """The id of a job that the server refuses comes back with the reason, and the reason stands there once."""
+
+    class Choosy(Model):
+        def store(self, jobs: Iterable[JobRecord]) -> list[UUID]:
+            raise UnstorableError(list(jobs)[1].tracking_id, "it is green")
+
+    with LoopbackServer(lambda: Shelf(Choosy())) as server:
+        async with opened(f"loopback://{server.address}/a") as storage:
+            with pytest.raises(UnstorableError) as caught:
+                await storage.store_jobs([new_job(new_id(Random(2))), new_job(ID)])
+
+    assert (caught.value.tracking_id, caught.value.reason) == (ID, "it is green")
+
+
+async def test_calls_that_wait_for_their_turn_wait_no_longer_than_the_timeout(proxy: FaultProxy) -> None:
+    """Five calls at once of a silent server end after one timeout, not after five."""
+    async with opened(f"{proxy.url.partition('?')[0]}?timeout=0.3") as storage:
+        proxy.set(is_silent=True)
+        began = asyncio.get_running_loop().time()
+
+        answers = await asyncio.gather(*(storage.get_job(ID) for _ in range(5)), return_exceptions=True)
+
+        assert {type(answer) for answer in answers} == {StorageUnavailableError}
+        assert asyncio.get_running_loop().time() - began < 1.2
+        proxy.heal()
+
+
+async def test_two_surrogates_in_a_row_stay_two(server: LoopbackServer) -> None:
+    """What looks like one character when it is escaped comes back as it was."""
+    job = new_job(ID, metadata={"a": "\ud83d\ude00"})
+    async with opened(f"loopback://me:{PASSWORD}@{server.address}/a") as storage:
+        await storage.store_jobs([job])
+
+        assert await storage.get_job(ID) == job
+
+
+async def test_an_argument_of_another_type_is_refused_before_it_is_sent(server: LoopbackServer) -> None:
+    """Junk is a TypeError that names the argument."""
+    async with opened(f"loopback://me:{PASSWORD}@{server.address}/a") as storage:
+        with pytest.raises(TypeError, match="wanted"):
+            await storage.find_jobs([None])  # type: ignore[arg-type]  # junk
 
 
 async def test_a_closed_client_says_so(server: LoopbackServer) -> None:

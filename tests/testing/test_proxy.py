@@ -134,6 +134,34 @@ async def test_it_drops_a_reply_that_the_server_gave(kind: str, tmp_path: Path) 
         assert await ask(b"123\n") == b""
 
 
+async def test_it_counts_what_passes_and_says_when_it_has_struck(kind: str, tmp_path: Path) -> None:
+    """Both directions are counted anew whenever the faults are set, and a fault at a position is seen to happen."""
+    async with proxied(kind, tmp_path) as proxy, connected(proxy) as ask:
+        assert await ask(b"123\n") == b"123\n"
+        assert (proxy.sent, proxy.received, proxy.has_struck) == (4, 4, False)
+
+        proxy.set(reset_after_received=2)
+
+        assert await ask(b"4567\n") in {b"", b"45"}
+        assert (proxy.sent, proxy.received, proxy.has_struck) == (5, 2, True)
+
+
+async def test_a_mute_server_hears_and_is_not_heard(kind: str, tmp_path: Path) -> None:
+    """After so many bytes its answers are held back, on all connections, until the healing."""
+    async with proxied(kind, tmp_path) as proxy, connected(proxy) as ask:
+        proxy.set(mute_after_received=6)
+        assert await ask(b"123\n") == b"123\n"
+        question = ask(b"456\n")
+        async with connected(proxy) as other:
+            done, _ = await asyncio.wait({question, other(b"7\n")}, timeout=0.2)
+        assert not done
+        assert (proxy.sent, proxy.received, proxy.has_struck) == (10, 6, True)
+
+        proxy.heal()
+
+        assert await question == b"456\n"
+
+
 async def test_it_heals(kind: str, tmp_path: Path) -> None:
     """After heal() a new connection works like the first one did."""
     async with proxied(kind, tmp_path) as proxy:

@@ -29,6 +29,8 @@ class Faults:
         refuse: New connections are closed at once.
         reset_after_sent: Both ends are reset once so many more bytes have gone to the server.
         reset_after_received: Likewise for bytes that come from the server; 0: the next answer is lost whole.
+        mute_after_received: Once so many more bytes have come from the server, what it says is held back; what is sent
+            to it arrives, and nothing is closed.
         is_silent: Nothing passes, and nothing is closed.
         latency: Seconds that each piece waits.
     """
@@ -36,6 +38,7 @@ class Faults:
     refuse: bool = False
     reset_after_sent: int | None = None
     reset_after_received: int | None = None
+    mute_after_received: int | None = None
     is_silent: bool = False
     latency: float = 0.0
 
@@ -48,22 +51,30 @@ class Direction(StrEnum):
 
 
 class FaultProxy:
-    """Stands before one server address. Use as a context manager; read `url` for the address to go through it."""
+    """
+    Stands before one server address. Use as a context manager; read `url` for the address to go through it.
+
+    Attributes:
+        connections: How many were made so far, refused ones included.
+        sent: How many bytes have gone to the server since the faults were last set.
+        received: Likewise from the server.
+        has_struck: Whether a fault that waits for a number of bytes has happened since.
+    """
 
     def __init__(self, url: str, tmp: Path) -> None:
         self._upstream = server_of(url)
         self._given = url
         self._tmp = tmp
         self._faults = Faults()
-        self._sent = 0
-        self._received = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
         self._server: asyncio.Server | None = None
         self._open: dict[asyncio.Task[None], tuple[asyncio.StreamWriter, ...]] = {}
-        self._is_heard = asyncio.Event()
-        self._is_heard.set()
-        self.connections = 0
+        self._may_pass = {direction: asyncio.Event() for direction in Direction}
+        for event in self._may_pass.values():
+            event.set()
+        self.connections = self.sent = self.received = 0
+        self.has_struck = False
 
     def __enter__(self) -> "FaultProxy":
         self._thread.start()
@@ -97,8 +108,9 @@ class FaultProxy:
         new = Faults(**faults)  # type: ignore[arg-type]  # the fields of Faults
 
         async def change() -> None:
-            self._faults, self._sent, self._received = new, 0, 0
-            (self._is_heard.clear if new.is_silent else self._is_heard.set)()
+            self._faults, self.sent, self.received, self.has_struck = new, 0, 0, False
+            for event in self._may_pass.values():
+                (event.clear if new.is_silent else event.set)()
 
         asyncio.run_coroutine_threadsafe(change(), self._loop).result()
 
@@ -110,8 +122,7 @@ class FaultProxy:
         """Reset every open connection."""
 
         async def reset() -> None:
-            for writers in list(self._open.values()):
-                self._reset(writers)
+            self._cut_soon()
 
         asyncio.run_coroutine_threadsafe(reset(), self._loop).result()
 
@@ -176,36 +187,45 @@ class FaultProxy:
             await asyncio.gather(*pumps, return_exceptions=True)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: Direction) -> None:
+        may_pass = self._may_pass[direction]
         while data := await reader.read(65536):
             await asyncio.sleep(self._faults.latency)
-            await self._is_heard.wait()
+            await may_pass.wait()
             room = self._room(direction)
-            if room is not None and len(data) > room:
-                writer.write(data[:room])
-                await writer.drain()
-                self.cut_soon()
-                return
-            self._count(direction, len(data))
-            writer.write(data)
+            passing, held = (data, b"") if room is None else (data[:room], data[room:])
+            self._count(direction, len(passing))
+            writer.write(passing)
             await writer.drain()
+            if held:
+                self.has_struck = True
+                if self._faults.mute_after_received is None:
+                    self._cut_soon()
+                    return
+                may_pass.clear()
+                await may_pass.wait()
+                self._count(direction, len(held))
+                writer.write(held)
+                await writer.drain()
 
-    def cut_soon(self) -> None:
+    def _cut_soon(self) -> None:
         """Reset every open connection, from the proxy's own thread."""
         for writers in list(self._open.values()):
             self._reset(writers)
 
     def _room(self, direction: Direction) -> int | None:
+        """Return how many more bytes may pass."""
         if direction is Direction.SENT:
-            limit, used = self._faults.reset_after_sent, self._sent
+            limit, used = self._faults.reset_after_sent, self.sent
         else:
-            limit, used = self._faults.reset_after_received, self._received
-        return None if limit is None else limit - used
+            limits = (self._faults.reset_after_received, self._faults.mute_after_received)
+            limit, used = next((each for each in limits if each is not None), None), self.received
+        return None if limit is None else max(0, limit - used)
 
     def _count(self, direction: Direction, count: int) -> None:
         if direction is Direction.SENT:
-            self._sent += count
+            self.sent += count
         else:
-            self._received += count
+            self.received += count
 
     def _reset(self, writers: tuple[asyncio.StreamWriter, ...]) -> None:
         """Close with RST where there is such a thing, not with an orderly FIN."""

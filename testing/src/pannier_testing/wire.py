@@ -75,8 +75,8 @@ def decode_arguments(verb: str, arguments: Mapping[str, Json]) -> dict[str, Any]
 
 
 def to_line(tree: Json) -> bytes:
-    """Return *tree* as one line of JSON."""
-    return json.dumps(tree, separators=(",", ":")).encode() + b"\n"
+    """Return *tree* as one line of JSON. Surrogates are not escaped: JSON takes two in a row for one character."""
+    return json.dumps(tree, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass") + b"\n"
 
 
 def from_line(line: bytes | str) -> Json:

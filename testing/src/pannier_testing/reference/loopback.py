@@ -8,13 +8,15 @@ password, if it has one.
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from uuid import UUID
 
+from pannier import jsontext
+from pannier.checks import require, require_int, require_positive
 from pannier.claims import Claim, Claimed
 from pannier.errors import (
     PannierError,
@@ -24,14 +26,17 @@ from pannier.errors import (
     UnstorableError,
 )
 from pannier.inspection import JobFilter, JobPage, Requeue
+from pannier.instants import utc
 from pannier.notices import Notice, NoticeKind
 from pannier.purging import Purged, StaleJobs
 from pannier.records import Cancellation, JobRecord, JobStatus, Json, Lease, Payload, StoredResult
-from pannier.settlements import Settlement
+from pannier.settlements import Settlement, Succeeded
 from pannier.storage import Capabilities, check_new_jobs
 from pannier.urls import StorageUrl
 from pannier_testing import wire
-from pannier_testing.reference.provider import CAPABILITIES, ReferenceProvider, Shelf
+from pannier_testing.reference.provider import CAPABILITIES, ReferenceProvider, Shelf, every
+
+T = TypeVar("T")
 
 LINE_LIMIT = 2**28
 OPTIONS = {"timeout": "seconds that a call may take, 5 by default"}
@@ -115,6 +120,9 @@ class LoopbackServer:
         verb, arguments = question["call"], wire.decode_arguments(question["call"], question["arguments"])
         try:
             return {"answer": wire.encode(await getattr(storage, verb)(**arguments), wire.VERBS[verb].answer)}
+        except UnstorableError as error:
+            tracking_id = None if error.tracking_id is None else str(error.tracking_id)
+            return {"error": "UnstorableError", "message": error.reason, "tracking_id": tracking_id}
         except (PannierError, ValueError, TypeError) as error:
             return {"error": type(error).__name__, "message": str(error)}
 
@@ -152,7 +160,7 @@ class Connection:
             raise ConnectionResetError("the server closed the connection")
         answer: Any = wire.from_line(line)
         if "error" in answer:
-            raise _ERRORS[answer["error"]](answer["message"])
+            raise _error_of(answer)
         result: Json = answer["answer"]
         return result
 
@@ -161,12 +169,17 @@ class Connection:
         self._writer.transport.abort()
 
 
-_ERRORS: Mapping[str, Callable[[str], Exception]] = {
-    "StorageRefusedError": StorageRefusedError,
-    "UnstorableError": lambda message: UnstorableError(None, message),
-    "ValueError": ValueError,
-    "TypeError": TypeError,
-}
+def _error_of(answer: Mapping[str, Any]) -> Exception:
+    message = answer["message"]
+    match answer["error"]:
+        case "UnstorableError":
+            return UnstorableError(answer["tracking_id"] and UUID(answer["tracking_id"]), message)
+        case "TypeError":
+            return TypeError(message)
+        case "ValueError":
+            return ValueError(message)
+        case _:
+            return StorageRefusedError(message)
 
 
 class LoopbackProvider:
@@ -189,63 +202,72 @@ class LoopbackProvider:
     async def open(self) -> None:
         """Connect."""
         self._opened_by = os.getpid()
-        async with self._turn:
-            await self._bounded(self._connected())
+        await self.in_turn(self.connected)
 
     async def close(self) -> None:
         """Disconnect."""
         self._opened_by = None
-        self._drop()
-
-    async def call(self, verb: str, **arguments: object) -> Any:  # the verb decides the type
-        """Call a verb over there; whatever breaks the connection drops it, and the next call makes a new one."""
-        if self._opened_by != os.getpid():
-            raise StorageClosedError("this storage is not open in this process; await its open() first")
-        try:
-            question: Json = {"call": verb, "arguments": wire.encode_arguments(verb, arguments)}
-            wire.to_line(question)
-        except RecursionError as error:
-            raise UnstorableError(None, "it is nested too deeply") from error
-        async with self._turn:
-            answer = await self._bounded(self._ask(question))
-        return wire.decode(answer, wire.VERBS[verb].answer)
+        self.drop()
 
     async def destroy(self) -> None:
         """Remove everything in the namespace."""
         await self.open()
-        async with self._turn:
-            await self._bounded(self._ask({"call": "destroy"}))
+        await self.in_turn(lambda: self.ask({"call": "destroy"}))
         await self.close()
 
-    async def _ask(self, question: Json) -> Json:
-        connection = await self._connected()
-        return await connection.ask(question)
+    async def call(self, verb: str, **arguments: object) -> Any:  # the verb decides the type
+        """Call a verb over there."""
+        self._check_open()
+        question: Json = {"call": verb, "arguments": wire.encode_arguments(verb, arguments)}
+        answer = await self.in_turn(lambda: self.ask(question))
+        return wire.decode(answer, wire.VERBS[verb].answer)
 
-    async def _connected(self) -> Connection:
-        if self._connection is None:
-            self._connection = await Connection.connect(self.url)
-        return self._connection
+    async def in_turn(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do *work* once nobody else uses the connection. The waiting counts, too."""
+        try:
+            async with asyncio.timeout(self.timeout), self._turn:
+                return await self.exchange(work)
+        except (OSError, TimeoutError) as error:
+            raise self.unavailable() from error
 
-    async def _bounded(self, work: Any) -> Any:
+    async def exchange(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do *work*. What breaks it off drops the connection: a late answer would be taken for the next one's."""
         is_whole = False
         try:
-            async with asyncio.timeout(self.timeout):
-                answer = await work
+            answer = await work()
             is_whole = True
             return answer
-        except (OSError, TimeoutError) as error:
-            raise StorageUnavailableError(f"{self.url} did not answer within {self.timeout:g} s") from error
         except (StorageRefusedError, UnstorableError, ValueError, TypeError):
             is_whole = True
             raise
         finally:
             if not is_whole:
-                self._drop()  # a late answer would be taken for the next one's
+                self.drop()
 
-    def _drop(self) -> None:
+    async def ask(self, question: Json) -> Json:
+        """Send *question*, over a new connection where there is none, and return the answer."""
+        connection = await self.connected()
+        return await connection.ask(question)
+
+    async def connected(self) -> Connection:
+        """Return the connection."""
+        if self._connection is None:
+            self._connection = await Connection.connect(self.url)
+        return self._connection
+
+    def drop(self) -> None:
+        """Close the connection, so that the next call makes a new one."""
         if self._connection is not None:
             self._connection.drop()
         self._connection = None
+
+    def unavailable(self) -> StorageUnavailableError:
+        """Return the error that says that nobody answers."""
+        return StorageUnavailableError(f"{self.url} did not answer within {self.timeout:g} s")
+
+    def _check_open(self) -> None:
+        if self._opened_by != os.getpid():
+            raise StorageClosedError("this storage is not open in this process; await its open() first")
 
     async def read_clock(self) -> datetime | None:
         """It has none."""
@@ -255,83 +277,117 @@ class LoopbackProvider:
     async def store_jobs(self, jobs: Sequence[JobRecord]) -> list[UUID]:
         """Store new jobs."""
         check_new_jobs(jobs)
+        for job in jobs:
+            _check_writable(job.tracking_id, job.command)
         answer: list[UUID] = await self.call("store_jobs", jobs=list(jobs))
         return answer
 
     async def claim_jobs(self, claim: Claim) -> Claimed:
         """Lease due jobs."""
+        require(claim, Claim, "claim")
         answer: Claimed = await self.call("claim_jobs", claim=claim)
         return answer
 
     async def renew_leases(self, leases: Collection[Lease], *, now: datetime, lease_for: timedelta) -> frozenset[Lease]:
         """Move the ends of leases."""
-        answer: frozenset[Lease] = await self.call("renew_leases", leases=list(leases), now=now, lease_for=lease_for)
+        kept = every(Lease, leases, "leases")
+        require_positive(lease_for, "lease_for")
+        answer: frozenset[Lease] = await self.call(
+            "renew_leases", leases=kept, now=utc(now, "now"), lease_for=lease_for
+        )
         return answer
 
     async def settle_jobs(self, settlements: Sequence[Settlement], *, now: datetime) -> frozenset[Lease]:
         """Apply outcomes."""
-        answer: frozenset[Lease] = await self.call("settle_jobs", settlements=list(settlements), now=now)
+        kept = every(Settlement, settlements, "settlements")
+        for settlement in kept:
+            if isinstance(settlement.outcome, Succeeded) and settlement.outcome.result is not None:
+                _check_writable(settlement.lease.tracking_id, settlement.outcome.result)
+        answer: frozenset[Lease] = await self.call("settle_jobs", settlements=kept, now=utc(now, "now"))
         return answer
 
     async def cancel_job(self, tracking_id: UUID, *, now: datetime) -> Cancellation:
         """End an unfinished job."""
-        answer: Cancellation = await self.call("cancel_job", tracking_id=tracking_id, now=now)
+        require(tracking_id, UUID, "tracking_id")
+        answer: Cancellation = await self.call("cancel_job", tracking_id=tracking_id, now=utc(now, "now"))
         return answer
 
     async def get_job(self, tracking_id: UUID) -> JobRecord | None:
         """Look a job up."""
+        require(tracking_id, UUID, "tracking_id")
         answer: JobRecord | None = await self.call("get_job", tracking_id=tracking_id)
         return answer
 
     async def purge_stale_jobs(self, stale: StaleJobs) -> Purged:
         """Do one step of cleaning."""
+        require(stale, StaleJobs, "stale")
         answer: Purged = await self.call("purge_stale_jobs", stale=stale)
         return answer
 
     async def store_progress(self, lease: Lease, progress: Payload) -> bool:
         """Keep progress under a lease."""
+        require(lease, Lease, "lease")
+        require(progress, Payload, "progress")
+        _check_writable(lease.tracking_id, progress)
         answer: bool = await self.call("store_progress", lease=lease, progress=progress)
         return answer
 
     async def get_job_result(self, tracking_id: UUID) -> StoredResult | None:
         """Look a result up."""
+        require(tracking_id, UUID, "tracking_id")
         answer: StoredResult | None = await self.call("get_job_result", tracking_id=tracking_id)
         return answer
 
     async def find_jobs(self, wanted: JobFilter, *, cursor: str | None = None, limit: int = 100) -> JobPage:
         """List jobs."""
+        require(wanted, JobFilter, "wanted")
+        require_int(limit, "limit", minimum=1)
         answer: JobPage = await self.call("find_jobs", wanted=wanted, cursor=cursor, limit=limit)
         return answer
 
     async def count_jobs(self, wanted: JobFilter) -> Mapping[tuple[str, JobStatus], int]:
         """Count jobs."""
+        require(wanted, JobFilter, "wanted")
         answer: Mapping[tuple[str, JobStatus], int] = await self.call("count_jobs", wanted=wanted)
         return answer
 
     async def requeue_job(self, tracking_id: UUID, *, now: datetime, expire_on: datetime | None) -> Requeue:
         """Make a complete job pending again."""
+        require(tracking_id, UUID, "tracking_id")
         answer: Requeue = await self.call("requeue_job", tracking_id=tracking_id, now=now, expire_on=expire_on)
         return answer
 
     @asynccontextmanager
     async def listen(self, queue_ids: frozenset[str]) -> AsyncIterator[AsyncIterator[Notice]]:
         """Subscribe to queues, on a connection of its own."""
-        if self._opened_by != os.getpid():
-            raise StorageClosedError("this storage is not open in this process; await its open() first")
-        listener = Listener(self.url, queue_ids, self.missed(queue_ids))
+        self._check_open()
+        listener = self.listener(queue_ids)
         try:
             async with asyncio.timeout(self.timeout):
                 await listener.connect()
         except (OSError, TimeoutError) as error:
-            raise StorageUnavailableError(f"{self.url} did not answer within {self.timeout:g} s") from error
+            raise self.unavailable() from error
         try:
             yield listener.notices()
         finally:
             listener.drop()
 
+    def listener(self, queue_ids: frozenset[str]) -> "Listener":
+        """Return a subscription to *queue_ids* that is not connected yet."""
+        return Listener(self.url, queue_ids, self.missed(queue_ids))
+
     def missed(self, queue_ids: frozenset[str]) -> list[Notice]:
         """Return what a listener is told after a reconnect: that it may have missed something in each queue."""
         return [Notice(NoticeKind.MISSED, queue_id) for queue_id in sorted(queue_ids)]
+
+
+def _check_writable(tracking_id: UUID, payload: Payload) -> None:
+    """Refuse what a line can't carry, naming the job whose it is."""
+    if not isinstance(payload.data, bytes):
+        try:
+            jsontext.dump(payload.data)
+        except ValueError as error:
+            raise UnstorableError(tracking_id, str(error)) from error
 
 
 class Listener:
@@ -362,16 +418,21 @@ class Listener:
             if line.endswith(b"\n"):
                 yield wire.decode(wire.from_line(line), Notice)
                 continue
-            await self._reconnect()
+            await self.reconnect()
             for notice in self._missed:
                 yield notice
 
-    async def _reconnect(self) -> None:
+    async def reconnect(self) -> None:
+        """Try again until the server is back."""
         self.drop()
         while True:
             try:
                 await self.connect()
             except (OSError, StorageRefusedError):
-                await asyncio.sleep(0.1)
+                await self.pause()
             else:
                 return
+
+    async def pause(self) -> None:
+        """Wait before the next try."""
+        await asyncio.sleep(0.1)
