@@ -137,6 +137,20 @@ def test_a_call_in_a_silence_is_given_up_and_the_next_one_after_it_works(
     runner.run(storage.close())
 
 
+def test_closing_in_a_silence_takes_no_longer_than_a_call(
+    runner: asyncio.Runner, plugins: Plugins, proxy: FaultProxy, ids: NewId
+) -> None:
+    """The driver's goodbye waits ten seconds for a server that is gone: a service would be killed meanwhile (R113)."""
+    storage = opened(runner, plugins, f"{proxy.url}&timeout=0.5")
+    runner.run(storage.get_job(ids()))
+    proxy.set(is_silent=True)
+    started = time.monotonic()
+
+    runner.run(storage.close())
+
+    assert time.monotonic() - started < 5
+
+
 @pytest.mark.parametrize("fault", ["reset_after_sent", "reset_after_received"])
 def test_a_call_whose_question_or_answer_is_lost_can_be_repeated(
     runner: asyncio.Runner, plugins: Plugins, proxy: FaultProxy, ids: NewId, fault: str

@@ -189,7 +189,11 @@ class JobStorageProvider(Protocol):
         ...
 
     async def close(self) -> None:
-        """Release everything: tasks, threads, connections (R117). Twice is fine; other use afterwards raises (R93)."""
+        """
+        Release everything: tasks, threads, connections (R117).
+
+        Twice is fine; other use afterwards raises (R93). Ends in time though nobody answers (R113).
+        """
         ...
 
     async def read_clock(self) -> datetime | None:

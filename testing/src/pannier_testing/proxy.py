@@ -58,7 +58,7 @@ class FaultProxy:
         connections: How many were made so far, refused ones included.
         sent: How many bytes have gone to the server since the faults were last set.
         received: Likewise from the server.
-        has_struck: Whether a fault that waits for a number of bytes has happened since.
+        strikes: How often a fault that waits for a number of bytes has happened so far.
     """
 
     def __init__(self, url: str, tmp: Path) -> None:
@@ -73,8 +73,7 @@ class FaultProxy:
         self._may_pass = {direction: asyncio.Event() for direction in Direction}
         for event in self._may_pass.values():
             event.set()
-        self.connections = self.sent = self.received = 0
-        self.has_struck = False
+        self.connections = self.sent = self.received = self.strikes = 0
 
     def __enter__(self) -> "FaultProxy":
         self._thread.start()
@@ -108,7 +107,7 @@ class FaultProxy:
         new = Faults(**faults)  # type: ignore[arg-type]  # the fields of Faults
 
         async def change() -> None:
-            self._faults, self.sent, self.received, self.has_struck = new, 0, 0, False
+            self._faults, self.sent, self.received = new, 0, 0
             for event in self._may_pass.values():
                 (event.clear if new.is_silent else event.set)()
 
@@ -197,7 +196,7 @@ class FaultProxy:
             writer.write(passing)
             await writer.drain()
             if held:
-                self.has_struck = True
+                self.strikes += 1
                 if self._faults.mute_after_received is None:
                     self._cut_soon()
                     return

@@ -10,6 +10,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from types import ModuleType
@@ -151,6 +152,14 @@ def names_server(url: str) -> bool:
     """Whether *url* names a server that a proxy can stand before: a port, or the folder of a Unix socket as ?host=."""
     place = urlsplit(url).netloc.rpartition("@")[2]
     return place.rpartition(":")[2].isdigit() or StorageUrl(url).options.get("host", "").startswith("/")
+
+
+def with_timeout(url: str, timeout: timedelta) -> str:
+    """Return *url* with another timeout: how long a call may take, an option of every storage."""
+    parts = urlsplit(url)
+    others = [option for option in parts.query.split("&") if option and option.partition("=")[0] != "timeout"]
+    query = "&".join([*others, f"timeout={timeout.total_seconds():g}"])
+    return f"{url.partition('?')[0]}?{query}"
 
 
 def load_plugins(adapters: tuple[str, ...]) -> Plugins:

@@ -10,6 +10,7 @@ from pannier.settlements import Outcome, Release, Settlement, Succeeded
 from pannier_testing import acts
 from pannier_testing.builders import LEASE, MINUTE, SECOND, T0, failed, full_job, ids_of, retry
 from pannier_testing.rules import Need, rule
+from pannier_testing.subject import with_timeout
 from pannier_testing.trial import Trial, transactional
 
 
@@ -156,7 +157,7 @@ async def a_repeated_settlement_is_accepted_in_a_transaction(trial: Trial) -> No
 @rule("R39", needs=frozenset({Need.TRANSACTIONS}))
 async def a_renewal_does_not_wait_for_a_transaction(trial: Trial) -> None:
     """A lease that an open settle_jobs_in holds is neither renewed nor lost; the rest of the batch is renewed."""
-    setting, storage = await trial.open(), await trial.open(with_timeout(trial.url))
+    setting, storage = await trial.open(), await trial.open(with_timeout(trial.url, timedelta(seconds=0.5)))
     held = await trial.started(setting)
     others = [await trial.started(setting) for _ in range(3)]
     leases = [others[0].lease, held.lease, *(job.lease for job in others[1:])]
@@ -180,8 +181,3 @@ async def a_renewal_does_not_wait_for_a_transaction(trial: Trial) -> None:
 
     (ended,) = await trial.read(storage, held)
     trial.check.equal(ended.status, JobStatus.SUCCEEDED, "the settlement stands once its transaction has committed")
-
-
-def with_timeout(url: str) -> str:
-    """Return *url* with a timeout of half a second, an option of every storage."""
-    return f"{url}{'&' if '?' in url else '?'}timeout=0.5"

@@ -1,71 +1,20 @@
 """Section V: push hints arrive in time, and a listener that lost its connection is told so."""
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
 from typing import Final
 
-from pannier.notices import Notice, NoticeKind
+from pannier.notices import NoticeKind
 from pannier.settlements import Release, Succeeded
 from pannier.storage import JobStorageProvider
 from pannier_testing import acts
 from pannier_testing.builders import T0, claim_of, failed, ids_of
-from pannier_testing.proxy import FaultProxy
+from pannier_testing.hearing import Hearing, tells
+from pannier_testing.outages import proxied
 from pannier_testing.rules import Need, rule
 from pannier_testing.trial import Trial, notifier_of
 
 SOON: Final = 1.0
 """Seconds after which a notice is late."""
-
-PATIENCE: Final = 15.0
-"""Seconds after which a notice counts as never sent."""
-
-QUIET: Final = 0.08
-"""Seconds without a notice after which what happened before is taken to be told."""
-
-
-class Hearing:
-    """What one listener hears, read by a task of its own, so that waiting for it can end without hurting it."""
-
-    def __init__(self) -> None:
-        self._heard: asyncio.Queue[Notice] = asyncio.Queue()
-
-    @classmethod
-    @asynccontextmanager
-    async def of(cls, storage: JobStorageProvider, *queue_ids: str) -> "AsyncIterator[Hearing]":
-        """Listen to *queue_ids*."""
-        hearing = cls()
-        async with notifier_of(storage).listen(frozenset(queue_ids)) as notices:
-            reader = asyncio.ensure_future(hearing._read(notices))
-            try:
-                yield hearing
-            finally:
-                reader.cancel()
-                with suppress(asyncio.CancelledError):
-                    await reader
-
-    async def settled(self) -> None:
-        """Wait until nothing comes any more, and forget what came."""
-        with suppress(TimeoutError):
-            while True:
-                await asyncio.wait_for(self._heard.get(), QUIET)
-
-    async def until(self, is_it: Callable[[Notice], bool]) -> tuple[float | None, list[Notice]]:
-        """Wait for a notice that is meant; return after how many seconds it came, or None, and what came until then."""
-        began = time.monotonic()
-        heard: list[Notice] = []
-        with suppress(TimeoutError):
-            async with asyncio.timeout(PATIENCE):
-                while True:
-                    heard.append(await self._heard.get())
-                    if is_it(heard[-1]):
-                        return time.monotonic() - began, heard
-        return None, heard
-
-    async def _read(self, notices: AsyncIterator[Notice]) -> None:
-        async for notice in notices:
-            self._heard.put_nowait(notice)
 
 
 @rule("R124")
@@ -80,12 +29,12 @@ async def changes_reach_a_listener_of_another_instance(trial: Trial) -> None:
             async with Hearing.of(listening, queue) as hearing:
                 await hearing.settled()
                 await change()
-                took, heard = await hearing.until(lambda notice, kind=kind, queue=queue: _tells(notice, kind, queue))  # type: ignore[misc]  # an early binding
+                took, heard = await hearing.until(lambda notice, kind=kind, queue=queue: tells(notice, kind, queue))  # type: ignore[misc]  # an early binding
             trial.check.true(
                 took is not None,
                 f"when {name}, a listener of another instance is told",
                 expected=f"a notice of the kind {kind.value!r} for its queue, or MISSED",
-                seen=heard,
+                seen=hearing.told(heard),
             )
             late += [] if took is None or took <= SOON else [took]
         trial.check.true(
@@ -94,10 +43,6 @@ async def changes_reach_a_listener_of_another_instance(trial: Trial) -> None:
             expected="1 s, in two of three repeats",
             seen=late,
         )
-
-
-def _tells(notice: Notice, kind: NoticeKind, queue_id: str) -> bool:
-    return notice.kind is NoticeKind.MISSED or (notice.kind is kind and notice.queue_id == queue_id)
 
 
 Change = Callable[[], Awaitable[object]]
@@ -162,8 +107,7 @@ async def a_listener_that_lost_its_connection_is_told(trial: Trial) -> None:
     """The connection of a listener is reset, twice: it gets MISSED each time, and then notices as before."""
     acting = await trial.open()
     queue = trial.queue()
-    with FaultProxy(trial.url, trial.place.tmp) as proxy:
-        listening = await trial.open(proxy.url)
+    async with proxied(trial) as (proxy, listening):
         async with Hearing.of(listening, queue) as hearing:
             for _ in range(2):
                 await hearing.settled()
@@ -173,16 +117,16 @@ async def a_listener_that_lost_its_connection_is_told(trial: Trial) -> None:
                     took is not None,
                     "a listener that lost its connection gets MISSED once it has a new one",
                     expected="MISSED",
-                    seen=heard,
+                    seen=hearing.told(heard),
                 )
                 await hearing.settled()
                 await acting.store_jobs([trial.job(queue)])
-                took, heard = await hearing.until(lambda notice: _tells(notice, NoticeKind.QUEUED, queue))
+                took, heard = await hearing.until(lambda notice: tells(notice, NoticeKind.QUEUED, queue))
                 trial.check.true(
                     took is not None,
                     "a listener that has a new connection is told of what happens then",
                     expected="queued, or MISSED",
-                    seen=heard,
+                    seen=hearing.told(heard),
                 )
             claimed = await acting.claim_jobs(claim_of(queue, limit=5, now=T0))
             trial.check.equal(len(claimed.jobs), 2, "jobs are there whatever a listener was told")
