@@ -27,7 +27,7 @@ class TestMongo(StorageConformance):
         self.server_url = mongo_url
 
     def storage_url(self, env: Place) -> str:
-        return f"{self.server_url}/{env.namespace}"
+        return f"{self.server_url}/{env.namespace}?directConnection=true"
 
     def damage(self, url: str, tracking_id: str) -> None:
         with database_of(url) as database:
@@ -68,7 +68,7 @@ def of_the_schema_before(url: str) -> JobStorageProvider:
 @contextmanager
 def database_of(url: str) -> Iterator[Database[Document]]:
     """Lend the database that a URL names."""
-    server, _, name = url.rpartition("/")
+    server, _, name = url.partition("?")[0].rpartition("/")
     client: MongoClient[Document] = MongoClient(server)
     try:
         yield client.get_database(name, codec_options=CODEC)

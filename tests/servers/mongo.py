@@ -2,11 +2,12 @@
 A server that speaks MongoDB's wire protocol, for tests: SecantusDB from its wheel, in a process of its own.
 
     python -m tests.servers.mongo -- pytest adapters/mongo
-    python -m tests.servers.mongo -- pannier certify "{url}/{namespace}"
+    python -m tests.servers.mongo -- pannier certify "{url}/{namespace}?directConnection=true"
     python -m tests.servers.mongo --standalone -- pannier certify "{url}/{namespace}"
 
 starts a server, exports its URL as PANNIER_TEST_MONGODB_URL, puts it in place of each "{url}", runs the command, and
-stops the server. Where the variable is set already, that server is used and none is started. The server is a replica
+stops the server. A member of a replica set tells its driver another address than the suite's fault proxy has, hence
+directConnection. Where the variable is set already, that server is used and none is started. The server is a replica
 set of one node; with --standalone it is none, and has no change streams.
 """
 

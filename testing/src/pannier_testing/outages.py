@@ -50,7 +50,7 @@ async def proxied(
     Raises:
         BlockedError: The instance goes past the proxy.
     """
-    url = trial.url if timeout is None else with_timeout(trial.url, timeout)
+    url = trial.url if timeout is None else url_with_timeout(trial, timeout)
     with FaultProxy(url, trial.place.tmp) as proxy:
         storage = trial.create(proxy.url)
         await mended(trial, storage.open, "open()")
@@ -62,6 +62,18 @@ async def proxied(
                 "that makes its driver keep to the address given (MongoDB: directConnection=true)"
             )
         yield proxy, storage
+
+
+def url_with_timeout(trial: Trial, timeout: timedelta) -> str:
+    """Return the storage's URL with another timeout, which it must be able to declare: nobody waits for ever."""
+    options = trial.subject.adapter(trial.url).options
+    trial.check.true(
+        "timeout" in options,
+        "a storage whose URL names a server has the option timeout: how many seconds a call may take",
+        expected='"timeout" among the options of its StorageAdapter',
+        seen=", ".join(options) or "no options",
+    )
+    return with_timeout(trial.url, timeout)
 
 
 async def must_be_unavailable(trial: Trial, call: Awaitable[object], which: str) -> None:

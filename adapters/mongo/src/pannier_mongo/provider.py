@@ -86,7 +86,7 @@ class MongoStorage:
         opened, self._opened = self._opened, None
         if opened is not None and opened.pid == os.getpid():  # else the connections are the parent's
             await opened.notifier.close()
-            with pymongo.timeout(self._settings.timeout.total_seconds()):  # for its goodbye to a server that may be gone
+            with pymongo.timeout(self._settings.timeout.total_seconds()):  # it says goodbye, though nobody may be there
                 await opened.store.client.close()
 
     async def read_clock(self) -> datetime | None:

@@ -28,11 +28,11 @@ from pannier_testing.outages import (
     mended,
     must_be_unavailable,
     proxied,
+    url_with_timeout,
 )
 from pannier_testing.proxy import FaultProxy
 from pannier_testing.rules import Need, rule
 from pannier_testing.scenes import Scene, scene_names, scene_of
-from pannier_testing.subject import with_timeout
 from pannier_testing.trial import Trial, inspector_of, notifier_of, results_of
 
 T = TypeVar("T")
@@ -84,7 +84,7 @@ async def must_do_all(
 @rule("R109")
 async def opening_where_the_server_is_down_fails_in_time(trial: Trial) -> None:
     """Nobody listens, or the server hangs up, or says nothing: open() says so in time, and opens later."""
-    url = with_timeout(trial.url, TIMEOUT)
+    url = url_with_timeout(trial, TIMEOUT)
     with FaultProxy(url, trial.place.tmp) as proxy:
         nobody = proxy.url
     await must_be_unavailable(trial, trial.create(nobody).open(), "open() where nobody listens")

@@ -59,6 +59,7 @@ class Saboteur:
         running: Runs what it needs, such as a server, and gives the template of its URLs meanwhile.
         aids: Its test aids.
         values: The contract's value classes: one is broken where the rule is about them.
+        has_server: Whether a connection lies between it and its jobs, so that the network rules are asked of it.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Saboteur:
     running: Callable[[], AbstractContextManager[str]]
     aids: Aids = NO_AIDS
     values: Values = field(factory=Values)
+    has_server: bool = False
 
 
 def on_model(breaks: str | None, *, aids: Aids = NO_AIDS) -> Callable[[type[Model]], type[Model]]:
@@ -168,7 +170,7 @@ def on_loopback(
                 yield f"{name_of(kind)}://{credentials}{server.address}/{{namespace}}"
 
         saboteur = _saboteur(kind, breaks, kind, destroy, "", aids=aids, options=OPTIONS)
-        return _marked(kind, attrs.evolve(saboteur, running=running))
+        return _marked(kind, attrs.evolve(saboteur, running=running, has_server=True))
 
     return mark
 
