@@ -18,21 +18,16 @@ from pannier_testing.builders import T0, claim_of, full_job, new_id, new_job
 from pannier_testing.proxy import FaultProxy
 from pannier_testing.reference.loopback import LoopbackProvider, LoopbackServer
 from pannier_testing.reference.model import Model
-from pannier_testing.reference.provider import Shelf
+from pannier_testing.saboteurs.making import in_memory, in_model
 
 ID = new_id(Random(1))
 PASSWORD = "correct-horse"  # noqa: S105  # of a server that lives for one test
 
 
-def make_shelf() -> Shelf:
-    """Return an empty shelf."""
-    return Shelf(Model())
-
-
 @pytest.fixture
 def server() -> Iterator[LoopbackServer]:
     """A server that asks for a password."""
-    with LoopbackServer(make_shelf, password=PASSWORD) as server:
+    with LoopbackServer(in_memory, password=PASSWORD) as server:
         yield server
 
 
@@ -179,7 +174,7 @@ async def test_what_the_server_can_t_hold_is_named_by_the_client() -> None:
         def store(self, jobs: Iterable[JobRecord]) -> list[UUID]:
             raise UnstorableError(list(jobs)[1].tracking_id, "it is green")
 
-    with LoopbackServer(lambda: Shelf(Choosy())) as server:
+    with LoopbackServer(in_model(Choosy)) as server:
         async with opened(f"loopback://{server.address}/a") as storage:
             with pytest.raises(UnstorableError) as caught:
                 await storage.store_jobs([new_job(new_id(Random(2))), new_job(ID)])

@@ -1,5 +1,5 @@
 """
-The model behind a small TCP server, for the rules of a connection that breaks: the client is a storage, `loopback://`.
+A storage behind a small TCP server, for the rules of a connection that breaks: the client is a storage, `loopback://`.
 
 A frame is a line of JSON. A client has one connection for calls, and one for each listener. The server asks for a
 password, if it has one.
@@ -11,9 +11,9 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from pannier import jsontext
 from pannier.checks import require, require_int, require_positive
@@ -31,24 +31,43 @@ from pannier.notices import Notice, NoticeKind
 from pannier.purging import Purged, StaleJobs
 from pannier.records import Cancellation, JobRecord, JobStatus, Json, Lease, Payload, StoredResult
 from pannier.settlements import Settlement, Succeeded
-from pannier.storage import Capabilities, check_new_jobs
+from pannier.storage import (
+    Capabilities,
+    JobInspector,
+    JobNotifier,
+    JobResultProvider,
+    JobStorageProvider,
+    check_new_jobs,
+)
 from pannier.urls import StorageUrl
 from pannier_testing import wire
-from pannier_testing.reference.provider import CAPABILITIES, ReferenceProvider, Shelf, every
+from pannier_testing.reference.provider import CAPABILITIES, every
 
 T = TypeVar("T")
+
+
+class WholeStorage(JobStorageProvider, JobResultProvider, JobInspector, JobNotifier, Protocol):
+    """A storage that has every add-on but transactions."""
+
 
 LINE_LIMIT = 2**28
 OPTIONS = {"timeout": "seconds that a call may take, 5 by default"}
 
 
 class LoopbackServer:
-    """A server on a thread of its own, with one shelf a namespace. Use as a context manager."""
+    """
+    A server on a thread of its own. Use as a context manager.
 
-    def __init__(self, make_shelf: Callable[[], Shelf], *, password: str = "") -> None:
-        self._make_shelf = make_shelf
+    Args:
+        make_storage: Makes an instance of the store of that name, for each connection.
+        password: What a client must know.
+    """
+
+    def __init__(self, make_storage: Callable[[str], WholeStorage], *, password: str = "") -> None:
+        self._make_storage = make_storage
         self._password = password
-        self._shelves: dict[str, Shelf] = {}
+        self._stores: dict[str, tuple[str, WholeStorage]] = {}  # of a namespace: its name there, and who keeps it
+        self._opening = asyncio.Lock()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="loopback-server", daemon=True)
         self._server: asyncio.Server | None = None
@@ -81,6 +100,8 @@ class LoopbackServer:
         for talk in self._talks:
             talk.cancel()
         await asyncio.gather(*self._talks, return_exceptions=True)
+        for _, keeper in self._stores.values():
+            await keeper.close()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -100,22 +121,51 @@ class LoopbackServer:
         if hello["password"] != self._password:
             await _send(writer, {"error": "StorageRefusedError", "message": "the password is wrong"})
             return
-        shelf = self._shelves.setdefault(hello["namespace"], self._make_shelf())
-        storage = ReferenceProvider(shelf)
+        namespace: str = hello["namespace"]
+        storage = self._make_storage(await self._store(namespace))
         await storage.open()
-        await _send(writer, {"answer": None})
-        if "listen" in hello:
-            async with storage.listen(frozenset(hello["listen"])) as notices:
-                async for notice in notices:
-                    await _send(writer, wire.encode(notice, Notice))
-        while line := await reader.readline():
-            await _send(writer, await self._answer(storage, line))
+        try:
+            await self._converse(storage, namespace, hello.get("listen"), reader, writer)
+        finally:
+            await storage.close()
 
-    async def _answer(self, storage: ReferenceProvider, line: bytes) -> Json:
+    async def _store(self, namespace: str) -> str:
+        """Return the name of the store of *namespace*, which is kept from now on."""
+        async with self._opening:
+            if namespace not in self._stores:
+                name = uuid4().hex
+                self._stores[namespace] = name, self._make_storage(name)
+                await self._stores[namespace][1].open()
+            return self._stores[namespace][0]
+
+    async def _destroy(self, namespace: str) -> None:
+        """Keep the store no longer: who comes next gets another one."""
+        async with self._opening:
+            _, keeper = self._stores.pop(namespace)
+            await keeper.close()
+
+    async def _converse(
+        self,
+        storage: WholeStorage,
+        namespace: str,
+        listened: list[str] | None,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        if listened is None:
+            await _send(writer, {"answer": None})
+            while line := await reader.readline():
+                await _send(writer, await self._answer(storage, namespace, line))
+            return
+        async with storage.listen(frozenset(listened)) as notices:
+            await _send(writer, {"answer": None})
+            async for notice in notices:
+                await _send(writer, wire.encode(notice, Notice))
+
+    async def _answer(self, storage: WholeStorage, namespace: str, line: bytes) -> Json:
         question: Any = wire.from_line(line)
         if question["call"] == "destroy":
-            storage.shelf.model.jobs.clear()
-            storage.shelf.model.keys.clear()
+            await self._destroy(namespace)
             return {"answer": None}
         verb, arguments = question["call"], wire.decode_arguments(question["call"], question["arguments"])
         try:
@@ -168,6 +218,16 @@ class Connection:
         """Close at once."""
         self._writer.transport.abort()
 
+    async def leave(self) -> None:
+        """Close, once the server has. No call is in progress."""
+        try:
+            self._writer.write_eof()
+            await self.reader.read()
+        finally:
+            self.drop()
+            with suppress(OSError):
+                await self._writer.wait_closed()
+
 
 def _error_of(answer: Mapping[str, Any]) -> Exception:
     message = answer["message"]
@@ -205,8 +265,13 @@ class LoopbackProvider:
         await self.in_turn(self.connected)
 
     async def close(self) -> None:
-        """Disconnect."""
+        """Disconnect; who does not let us go in time, or is in the middle of an answer, is hung up on."""
         self._opened_by = None
+        connection = self._connection
+        if connection is not None and not self._turn.locked():
+            with suppress(OSError, TimeoutError):
+                async with asyncio.timeout(self.timeout):
+                    await connection.leave()
         self.drop()
 
     async def destroy(self) -> None:

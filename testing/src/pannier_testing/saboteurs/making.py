@@ -4,7 +4,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import attrs
 from attrs import field, frozen
@@ -13,7 +13,7 @@ from pannier.plugins import Plugins
 from pannier.storage import JobStorageProvider, StorageAdapter
 from pannier.urls import StorageUrl
 from pannier_testing.reference.ledger import LEDGER_CAPABILITIES, Ledger, remove_ledger
-from pannier_testing.reference.loopback import OPTIONS, LoopbackProvider, LoopbackServer
+from pannier_testing.reference.loopback import OPTIONS, LoopbackProvider, LoopbackServer, WholeStorage
 from pannier_testing.reference.model import Model
 from pannier_testing.reference.plugin import Shelves
 from pannier_testing.reference.provider import ReferenceProvider, Shelf
@@ -70,6 +70,17 @@ class Saboteur:
     aids: Aids = NO_AIDS
     values: Values = field(factory=Values)
     has_server: bool = False
+
+
+def in_memory(name: str) -> WholeStorage:
+    """Return an instance of the memory adapter's store called *name*."""
+    return cast("WholeStorage", Plugins.installed().create_storage(StorageUrl(f"memory://{name}")))
+
+
+def in_model(model: type[Model]) -> Callable[[str], WholeStorage]:
+    """Return what makes instances of stores that keep jobs in a *model*."""
+    shelves = Shelves()
+    return lambda name: ReferenceProvider(shelves.shelf(name, model))
 
 
 def on_model(breaks: str | None, *, aids: Aids = NO_AIDS) -> Callable[[type[Model]], type[Model]]:
@@ -153,11 +164,11 @@ def on_sqlite(
 def on_loopback(
     breaks: str | None,
     *,
-    make_shelf: Callable[[], Shelf] = lambda: Shelf(Model()),
+    make_storage: Callable[[str], WholeStorage] = in_memory,
     password: str = "",
     aids: Aids = NO_AIDS,
 ) -> Callable[[type[LoopbackProvider]], type[LoopbackProvider]]:
-    """Make a saboteur of a `LoopbackProvider`, the client's end, or of what its server keeps jobs in."""
+    """Make a saboteur of a `LoopbackProvider`, the client's end, or of the storage behind its server."""
 
     def mark(kind: type[LoopbackProvider]) -> type[LoopbackProvider]:
         async def destroy(url: StorageUrl) -> None:
@@ -165,7 +176,7 @@ def on_loopback(
 
         @contextmanager
         def running() -> Iterator[str]:
-            with LoopbackServer(make_shelf, password=password) as server:
+            with LoopbackServer(make_storage, password=password) as server:
                 credentials = f"user:{password}@" if password else ""
                 yield f"{name_of(kind)}://{credentials}{server.address}/{{namespace}}"
 

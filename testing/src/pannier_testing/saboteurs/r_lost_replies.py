@@ -14,8 +14,7 @@ from pannier.settlements import Retry, Settlement
 from pannier.urls import StorageUrl
 from pannier_testing.reference.loopback import LoopbackProvider
 from pannier_testing.reference.model import Model
-from pannier_testing.reference.provider import Shelf
-from pannier_testing.saboteurs.making import on_loopback
+from pannier_testing.saboteurs.making import in_model, on_loopback
 
 T = TypeVar("T")
 
@@ -93,7 +92,7 @@ class NotesErrorsAgain(Model):
         return is_accepted
 
 
-@on_loopback("R111", make_shelf=lambda: Shelf(NotesErrorsAgain()))
+@on_loopback("R111", make_storage=in_model(NotesErrorsAgain))
 class RetriesTwice(LoopbackProvider):
     """Notes the error of a retry again when the retry is repeated."""
 
@@ -124,7 +123,7 @@ class HandsJobsOut(Model):
         return super().renew(leases, now, lease_for)
 
 
-@on_loopback("R112", make_shelf=lambda: Shelf(HandsJobsOut()))
+@on_loopback("R112", make_storage=in_model(HandsJobsOut))
 class DeletesWhatItReads(LoopbackProvider):
     """Pops jobs off a list, and puts them back once it has them."""
 

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
 from pannier.claims import Claim, Claimed
@@ -14,17 +14,13 @@ from pannier.records import Cancellation, JobRecord, JobStatus, Lease, Payload, 
 from pannier.settlements import Settlement
 from pannier.storage import (
     Capabilities,
-    JobInspector,
-    JobNotifier,
-    JobResultProvider,
     JobStorageProvider,
     TransactionalStorage,
 )
 from pannier.urls import StorageUrl
 
-
-class WholeStorage(JobStorageProvider, JobResultProvider, JobInspector, JobNotifier, Protocol):
-    """A storage with the add-ons that the memory adapter has, too."""
+if TYPE_CHECKING:
+    from pannier_testing.reference.loopback import WholeStorage
 
 
 class Relay:
