@@ -1,7 +1,6 @@
 """Section R: a broken connection costs a call or two and never a job, and the storage mends itself."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -30,6 +29,7 @@ from pannier_testing.outages import (
     proxied,
     url_with_timeout,
 )
+from pannier_testing.processor import share_of_a_processor
 from pannier_testing.proxy import FaultProxy
 from pannier_testing.rules import Need, rule
 from pannier_testing.scenes import Scene, scene_names, scene_of
@@ -235,12 +235,10 @@ BUSY: Final = 0.1
 
 
 async def _shares_of_a_processor() -> list[float]:
-    """Measure what this process uses, for a second each, until it is little or three seconds are over."""
+    """Measure what this process wants, for a second each, until it is little or three seconds are over."""
     shares: list[float] = []
     while len(shares) < 3 and not (shares and shares[-1] < BUSY):
-        began, used = time.monotonic(), time.process_time()
-        await asyncio.sleep(1)
-        shares.append((time.process_time() - used) / (time.monotonic() - began))
+        shares.append(await share_of_a_processor(1))
     return shares
 
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 from pannier.notices import Notice
+from pannier.urls import StorageUrl
 from pannier_testing.reference.loopback import Listener, LoopbackProvider
 from pannier_testing.saboteurs.making import ANGEL, on_loopback
 
@@ -24,15 +25,19 @@ class TriesAgainByItself(LoopbackProvider):
 
 
 @on_loopback(ANGEL)
-class ConnectsForEachCall(LoopbackProvider):
-    """Keeps no connection: each call makes one of its own."""
+class ChangesItsConnection(LoopbackProvider):
+    """Makes a new connection for every tenth call."""
+
+    def __init__(self, url: StorageUrl) -> None:
+        super().__init__(url)
+        self._calls = 0
 
     async def exchange(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Drop it in the end."""
-        try:
-            return await super().exchange(work)
-        finally:
+        """Drop the old one first."""
+        self._calls += 1
+        if self._calls % 10 == 0:
             self.drop()
+        return await super().exchange(work)
 
 
 @on_loopback(ANGEL)
