@@ -12,14 +12,14 @@ async def test_waiting_takes_next_to_nothing() -> None:
 
 
 async def test_a_loop_without_a_pause_is_busy() -> None:
-    """One that asks again and again is, however little of the processor it gets."""
+    """One that asks again and again is, by what R113 allows, however little of the processor it gets."""
     until = time.monotonic() + 0.5
 
     async def ask() -> None:
-        while time.monotonic() < until:
+        while time.monotonic() < until:  # noqa: ASYNC110  # the loop without a pause
             await asyncio.sleep(0)
 
     asking = asyncio.ensure_future(ask())
 
-    assert await share_of_a_processor(0.3) > 0.5
+    assert await share_of_a_processor(0.3) > 0.1
     await asking
