@@ -1,7 +1,12 @@
 """The torture rig finds what is wrong, in storages and in workers, and nothing where all is well."""
 
 import asyncio
-from collections.abc import Mapping
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from subprocess import Popen
 
 import pytest
 
@@ -76,6 +81,45 @@ def test_what_can_not_be_done_to_a_storage_is_refused(kind: FaultKind) -> None:
     """SQLite has no server to kill or cut off, and no clock of its own."""
     with pytest.raises(ConfigurationError, match=f"no {kind} faults"):
         tortured("honest", {kind: 1})
+
+
+def test_no_process_outlives_the_rig(tmp_path: Path) -> None:
+    """Whoever kills the rig is left with no worker that goes on for ever."""
+    url = f"sqlite:///{tmp_path}/{{namespace}}.db"
+    command = [sys.executable, "-m", "pannier_testing.torture", url, "--jobs=1000000", "--kills=1000", "--lease=1"]
+    rig = Popen(command, env={**os.environ, "TMPDIR": str(tmp_path)})
+    try:
+        wait_until(lambda: len(descendants(rig.pid)) >= 4)  # the process that forks, two workers, one that queues
+        family = descendants(rig.pid)
+    finally:
+        rig.kill()
+        rig.wait()
+
+    wait_until(lambda: not any(map(is_alive, family)))
+
+
+def descendants(pid: int) -> set[int]:
+    """Return the processes that *pid* has started, and those that they have."""
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    mine = {int(word) for word in children.read_text().split()} if children.exists() else set[int]()
+    return mine.union(*map(descendants, mine))
+
+
+def is_alive(pid: int) -> bool:
+    """Whether *pid* runs; where nobody reaps orphans a dead one keeps its place."""
+    status = Path(f"/proc/{pid}/status")
+    try:
+        return "State:\tZ" not in status.read_text()
+    except OSError:
+        return False
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait until *condition* gives something true, at most a minute."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def test_a_storage_in_memory_is_refused() -> None:

@@ -3,10 +3,12 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
+from threading import Thread
 from typing import Final
 from uuid import UUID
 
@@ -24,6 +26,9 @@ from pannier_testing.torture.witness import WitnessPlugin, witnessed
 
 PAUSE: Final = 0.01
 """Seconds between two looks at the board."""
+
+LOOK_SECONDS: Final = 0.5
+"""How often a process looks whether the rig is still there."""
 
 OVERRUN: Final = 75
 """What a worker exits with whose handler is about to outlive its lease (E6)."""
@@ -48,6 +53,7 @@ async def work(url: str, *, folder: str, seat: int, adapters: list[str], lease: 
     journal = Journal(Path(folder))
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    end_with_the_rig()
     jobs = _queues(url, Path(folder), seat, adapters, journal)
     lease_for = timedelta(seconds=lease)
     options = WorkerOptions(lease_for=lease_for, renew_every=lease_for / 3, purge_every=None)
@@ -86,6 +92,7 @@ async def queue(
     journal, board, rng = Journal(Path(folder)), Board(Path(folder)), Random(seed)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    end_with_the_rig()
     jobs = _queues(url, Path(folder), seat, adapters, journal)
     async with jobs:
         journal.note("begun", role="queue", seat=seat)
@@ -101,6 +108,18 @@ async def queue(
             await _store(jobs, stop, batch)
             done += len(batch)
             await _bother(jobs, rng, stop, batch)
+
+
+def end_with_the_rig() -> None:
+    """Let this process end when the one that forked it does: nobody else would ever end it."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(LOOK_SECONDS)
+        os._exit(1)
+
+    Thread(target=watch, name="rig watch", daemon=True).start()
 
 
 def _new_job(jobs: JobQueues, rng: Random) -> JobRecord:
