@@ -26,8 +26,12 @@ POLL_SECONDS: Final = 0.02
 TICK_SECONDS: Final = 1.0
 """How often to look where nothing stirs, too: a watch may be lost, and notices come within a second (R124)."""
 
-CONFIRM_SECONDS: Final = (0.0003, 0.0003, 0.0005, 0.001, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.04)
-"""The log is written before the commit can be seen: pauses between looks, as long as a disk may need."""
+CONFIRM_SECONDS: Final = (0.0003, 0.0003, 0.0005, 0.001, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32)
+"""
+The log is written before the commit can be seen: pauses between looks, as long as a disk may need.
+
+A busy one needs more than 0.1 s now and then; whoever had stopped looking by then waited for the next tick.
+"""
 
 OWN_SECONDS: Final = 0.02
 """How long not to look after a commit of our own, so that a busy worker does not follow its own steps."""
