@@ -103,7 +103,7 @@ async def _drain(task: Task) -> Answer:
     async with opened(task) as store:
         await store.put(range(task.jobs))
         with timed() as watch:
-            await BareWorker(store, handler, window=task.concurrency, claimers=CLAIMERS).drain(task.jobs)
+            await BareWorker(store, handler, window=2 * task.concurrency, claimers=CLAIMERS).drain(task.jobs)
         return rate(task.jobs, watch)
 
 
