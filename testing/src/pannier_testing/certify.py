@@ -64,6 +64,8 @@ def certify(
             "--no-header",
             "-p",
             "no:cacheprovider",
+            "-p",
+            "no:asyncio",  # asks for settings of its own, and has nothing to do here
             f"--pannier-storage={url}",
             f"--pannier-profile={profile}",
             f"--pannier-json={report}",

@@ -16,6 +16,7 @@ import pytest
 from pannier_testing.applications.fixtures import pannier_application, pannier_clock, pannier_jobs
 
 if TYPE_CHECKING:
+    from pannier.plugins import Plugins
     from pannier_testing.report import Report, Run
     from pannier_testing.rules import RuleTest
     from pannier_testing.runner import Settings
@@ -61,6 +62,7 @@ class Suite:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._measured: dict[str, Measured] = {}
+        self._plugins: dict[tuple[str, ...], Plugins] = {}
         self._runs: dict[str, dict[str, Any]] = {}
         self._outcomes: dict[str, list[dict[str, Any]]] = {}
 
@@ -106,7 +108,16 @@ class Suite:
             return self._subject_of_option()
         path = node.nodeid.rpartition("::")[0]
         adapters = () if kind.adapter is None else (import_path(kind.adapter),)
-        return _subject_of_class(conformance, kind, path, (*adapters, *self._config.option.pannier_adapter))
+        paths = (*adapters, *self._config.option.pannier_adapter)
+        return _subject_of_class(conformance, kind, path, paths, self._plugins_with(paths))
+
+    def _plugins_with(self, adapters: tuple[str, ...]) -> "Plugins":
+        """Return the installed plugins and *adapters*: looked for once, not for each of hundreds of tests."""
+        from pannier_testing.subject import load_plugins
+
+        if adapters not in self._plugins:
+            self._plugins[adapters] = load_plugins(adapters)
+        return self._plugins[adapters]
 
     def _subject_of_option(self) -> "Subject":
         from pannier.urls import StorageUrl
@@ -116,10 +127,12 @@ class Suite:
         if template is None:
             raise pytest.UsageError("say which storage: --pannier-storage 'sqlite:///{tmp}/jobs.db'")
         label = str(StorageUrl(template))
+        adapters = tuple(self._config.option.pannier_adapter)
         return Subject(
             label=label,
             url_for=lambda place: place.fill(template),
-            adapters=tuple(self._config.option.pannier_adapter),
+            adapters=adapters,
+            plugins=self._plugins_with(adapters),
             repeat=lambda number, seed: f"pannier certify '{label}' --rule {number} --seed {seed}",
         )
 
@@ -204,7 +217,11 @@ class Suite:
 
 
 def _subject_of_class(
-    conformance: "StorageConformance", kind: "type[StorageConformance]", path: str, adapters: tuple[str, ...]
+    conformance: "StorageConformance",
+    kind: "type[StorageConformance]",
+    path: str,
+    adapters: tuple[str, ...],
+    plugins: "Plugins",
 ) -> "Subject":
     from pannier_testing.storage_conformance import StorageConformance
     from pannier_testing.subject import Subject
@@ -213,6 +230,7 @@ def _subject_of_class(
         label=path,
         url_for=conformance.storage_url,
         adapters=adapters,
+        plugins=plugins,
         damage=None if kind.damage is StorageConformance.damage else conformance.damage,
         store_size=None if kind.store_size is StorageConformance.store_size else conformance.store_size,
         earlier_stores=conformance.earlier_stores(),
