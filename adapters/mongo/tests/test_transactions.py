@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 from pymongo import AsyncMongoClient
+from pymongo.errors import DuplicateKeyError, OperationFailure
 
 from pannier.errors import LeaseLostError, UnstorableError, UsageError
 from pannier.inspection import JobFilter
@@ -57,6 +58,26 @@ def test_a_job_stored_in_a_transaction_is_there_from_the_commit_on(
 
     assert runner.run(storage.get_job(job.tracking_id)) == job
     assert len(runner.run(storage.claim_jobs(claim_of(limit=9))).jobs) == 2
+
+
+def test_a_plain_insert_of_a_duplicate_would_end_the_transaction(
+    runner: asyncio.Runner, storage: "MongoStorage", other: "Database", session: "AsyncClientSession", ids: NewId
+) -> None:
+    """That is why jobs are upserted in it: by an upsert a caller's work before and after a duplicate stands."""
+    keyed = new_job(ids(), key="k")
+    runner.run(storage.store_jobs([keyed]))
+    runner.run(other["effects"].insert_one({"what": "before"}, session=session))
+    assert runner.run(storage.store_jobs_in(session, [new_job(ids(), key="k")])) == [keyed.tracking_id]
+    runner.run(other["effects"].insert_one({"what": "after"}, session=session))
+    runner.run(session.commit_transaction())
+    assert runner.run(other["effects"].count_documents({})) == 2
+    runner.run(other["effects"].drop())
+
+    runner.run(session.start_transaction())
+    with pytest.raises(DuplicateKeyError):
+        runner.run(other["pannier_jobs"].insert_one({"queue_id": QUEUE, "idempotency_key": "k"}, session=session))
+    with pytest.raises(OperationFailure, match="transaction"):
+        runner.run(session.commit_transaction())
 
 
 def test_a_rollback_leaves_nothing(
