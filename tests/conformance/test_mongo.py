@@ -35,6 +35,10 @@ class TestMongo(StorageConformance):
             changed = database["pannier_jobs"].update_one({"_id": UUID(tracking_id)}, broken)
             assert changed.modified_count == 1
 
+    def store_size(self, url: str) -> int:
+        with database_of(url) as database:
+            return sum(database[name].count_documents({}) for name in ("pannier_jobs", "pannier_settling"))
+
     def earlier_stores(self) -> Mapping[str, Callable[[str], JobStorageProvider]]:
         return {"0": of_the_schema_before}
 

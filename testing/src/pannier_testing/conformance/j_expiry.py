@@ -380,7 +380,7 @@ async def purged_jobs_are_not_counted(trial: Trial) -> None:
     trial.check.equal(sum(counts.values()), 0, "the sum of the counts after everything was purged")
 
 
-@rule("R76", needs=frozenset({Need.STORE_SIZE}), deadline=timedelta(seconds=120))
+@rule("R76", needs=frozenset({Need.STORE_SIZE}), deadline=timedelta(seconds=360))
 async def the_store_does_not_grow_with_what_was_purged(trial: Trial) -> None:
     """After 50 cycles of 200 jobs, stored, run and purged, the store is at most twice as large as after 5."""
     storage = await trial.open()

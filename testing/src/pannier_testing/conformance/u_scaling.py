@@ -33,7 +33,9 @@ PORTION: Final = 1000
 CLAIMED: Final = 250
 """How many jobs are claimed in one call: as many as one worker may well have slots."""
 
-DEADLINE: Final = timedelta(seconds=180)
+DEADLINE: Final = timedelta(seconds=360)
+"""Loading seven backlogs takes a slow server a while, and a busy machine longer."""
+
 
 Load = Callable[[Trial, JobStorageProvider, str, int], Awaitable[None]]
 Verb = Callable[[], Awaitable[object]]
