@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import FunctionType
 
 import attrs
 import pytest
@@ -10,6 +11,9 @@ import pannier
 import pannier.errors
 import pannier.hookspecs
 import pannier.records
+import pannier_testing
+import pannier_testing.plugin
+import pannier_testing.sync
 from pannier import QueueOptions, WorkerOptions
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
@@ -22,6 +26,16 @@ def test_every_public_name_has_its_place_in_the_reference() -> None:
     whole = {name for module in WHOLE_MODULES for name in vars(module)}
 
     assert set(pannier.__all__) - documented - whole == set()
+
+
+def test_every_name_for_tests_has_its_place_in_the_reference() -> None:
+    """What `pannier_testing` exports, its namesakes for code without an event loop, and the fixtures of its plugin."""
+    page = (REFERENCE / "testing-api.md").read_text()
+    documented = set(re.findall(r"auto\w+:: pannier_testing\.(\w+)$", page, re.MULTILINE))
+    blocking = {name for name, value in vars(pannier_testing.sync).items() if isinstance(value, FunctionType)}
+
+    assert documented == set(pannier_testing.__all__)
+    assert [name for name in (*blocking, *pannier_testing.plugin.__all__) if f"`{name}`" not in page] == []
 
 
 def test_every_error_has_its_cause_and_cure() -> None:
