@@ -369,3 +369,15 @@ def test_members_are_read_back_from_wherever_they_are() -> None:
         Size.SMALL,
     )
     assert type(again.fruit) is type(next(iter(again.stock))) is Fruit
+
+
+def test_a_value_that_cannot_be_compared_is_refused() -> None:
+    """A signalling NaN raises when it is compared; that is an EncodingError like any other."""
+    with pytest.raises(EncodingError, match="can't be compared"):
+        CODEC.encode(Decimal("sNaN"), Decimal)
+
+
+def test_a_member_of_an_enum_is_not_bent_into_its_value() -> None:
+    """It has no equality of its own, but what would be read back is of another type: that is comparison enough."""
+    with pytest.raises(EncodingError, match="would not be read back"):
+        CODEC.encode(Colour.RED, str | None)

@@ -126,7 +126,11 @@ class ConverterCodec:
                 raise EncodingError(_mismatch(value, declared)) from error
             reason = self._explain(payload, declared, error)
             raise EncodingError(f"{_name(declared)} could not be read back: {reason}") from error
-        if again != value and type(value).__eq__ is not object.__eq__:
+        try:
+            is_other = again != value and not (type(again) is type(value) and type(value).__eq__ is object.__eq__)
+        except Exception as error:  # a user's __eq__ may raise anything, and a signalling NaN's does
+            raise EncodingError(f"a {type(value).__qualname__} can't be compared with what is read back") from error
+        if is_other:
             raise EncodingError(
                 f"a {type(value).__qualname__} would not be read back as it is: something in it is of another type "
                 f"than {_name(declared)} declares"
