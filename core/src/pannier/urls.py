@@ -3,14 +3,17 @@
 from collections.abc import Collection, Mapping
 from datetime import timedelta
 from enum import StrEnum
-from typing import TypeVar
-from urllib.parse import parse_qsl, unquote, urlsplit
+from typing import Final, TypeVar
+from urllib.parse import SplitResult, parse_qsl, unquote, unquote_plus, urlsplit
 
 from attrs import field, frozen
 
 from pannier.errors import ConfigurationError
 
 T = TypeVar("T", bound=StrEnum)
+
+_SECRET: Final = ("pass", "pwd", "secret", "token", "key", "credential", "mechanismproperties")
+"""What the name of an option has in it whose value is never shown; the last are MongoDB's, with tokens among them."""
 
 
 @frozen
@@ -41,12 +44,12 @@ class StorageUrl:
     @property
     def host(self) -> str:
         """What stands between "://" and the next "/", without user, password and options. May be empty."""
-        return unquote(urlsplit(self.text).netloc.rpartition("@")[2])
+        return unquote(self.parts.netloc.rpartition("@")[2])
 
     @property
     def path(self) -> str:
         """What stands after the host and its "/", percent-decoded, without options."""
-        return unquote(urlsplit(self.text).path.removeprefix("/"))
+        return unquote(self.parts.path.removeprefix("/"))
 
     @property
     def options(self) -> Mapping[str, str]:
@@ -54,14 +57,17 @@ class StorageUrl:
         The query part. Each option at most once.
 
         Raises:
-            ConfigurationError: An option stands there twice.
+            ConfigurationError: An option stands there twice, or the URL can't be read.
         """
-        pairs = parse_qsl(urlsplit(self.text).query, keep_blank_values=True)
+        try:
+            pairs = parse_qsl(self.parts.query, keep_blank_values=True)
+        except ValueError:
+            raise ConfigurationError(self._unreadable) from None
         options = dict(pairs)
         if len(options) != len(pairs):
             names = [name for name, _ in pairs]
             twice = next(name for name in names if names.count(name) > 1)
-            raise ConfigurationError(f"the option {twice!r} stands twice in {self}")
+            raise ConfigurationError(f"the option {self.quote(twice)} stands twice in {self}")
         return options
 
     def seconds(self, option: str, *, default: timedelta) -> timedelta:
@@ -77,9 +83,11 @@ class StorageUrl:
         try:
             duration = timedelta(seconds=float(text))
         except (ValueError, OverflowError):
-            raise ConfigurationError(f"{option} in {self} must be a number of seconds, not {text!r}") from None
+            raise ConfigurationError(
+                f"{option} in {self} must be a number of seconds, not {self.quote(text)}"
+            ) from None
         if duration <= timedelta(0):
-            raise ConfigurationError(f"{option} in {self} must be more than 0 seconds, not {text!r}")
+            raise ConfigurationError(f"{option} in {self} must be more than 0 seconds, not {self.quote(text)}")
         return duration
 
     def choice(self, option: str, *, default: T) -> T:
@@ -94,7 +102,33 @@ class StorageUrl:
             return type(default)(text)
         except ValueError:
             choices = ", ".join(choice.value for choice in type(default))
-            raise ConfigurationError(f"{option} in {self} must be one of {choices}, not {text!r}") from None
+            raise ConfigurationError(f"{option} in {self} must be one of {choices}, not {self.quote(text)}") from None
+
+    @property
+    def parts(self) -> SplitResult:
+        """
+        The URL's parts as `urllib.parse.urlsplit` tells them, passwords included.
+
+        Raises:
+            ConfigurationError: It can't be read.
+        """
+        try:
+            return urlsplit(self.text)
+        except ValueError:  # whose text may hold a part of the password
+            raise ConfigurationError(self._unreadable) from None
+
+    def quote(self, text: str) -> str:
+        """
+        Return *text*, a piece of the URL, as an error may show it: "'***'" where it may be a piece of a password.
+
+        It may where an "@" stands behind the host: then a password holds an unescaped "/", "?" or "#".
+        """
+        _, _, path, query, fragment = self.parts
+        return "'***'" if "@" in path + query + fragment else repr(text)
+
+    @property
+    def _unreadable(self) -> str:
+        return f"{self} can't be read; percent-encode what is special in it"
 
     def __str__(self) -> str:
         """
@@ -123,10 +157,10 @@ class StorageUrl:
         for option in self.options:
             if option not in known:
                 names = ", ".join(sorted(known)) or "none"
-                raise ConfigurationError(f"{self} has an unknown option {option!r} (known: {names})")
+                raise ConfigurationError(f"{self} has an unknown option {self.quote(option)} (known: {names})")
 
 
 def _redacted(option: str) -> str:
     name, equals, _ = option.partition("=")
-    is_secret = any(word in name.lower() for word in ("pass", "secret", "token", "key", "credential"))
+    is_secret = any(word in unquote_plus(name).lower() for word in _SECRET)
     return f"{name}{equals}***" if is_secret else option

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlunsplit
 
 from attrs import field, frozen
 
@@ -89,10 +89,7 @@ def settings_of(url: StorageUrl) -> Settings:
     Raises:
         ConfigurationError: It can't be read, names no database, or an option is unknown or has a bad value.
     """
-    try:
-        parts = urlsplit(url.text)
-    except ValueError:  # whose text may hold a part of the password
-        raise ConfigurationError(f"{url} can't be read; percent-encode what is special in it") from None
+    parts = url.parts
     _check_options(url)
     timeout = url.seconds("timeout", default=timedelta(seconds=5))
     if not timedelta(milliseconds=1) <= timeout <= timedelta(days=1):
@@ -109,7 +106,7 @@ def _check_options(url: StorageUrl) -> None:
     for option in url.options:
         if option not in OPTIONS and option.lower() not in DRIVER_OPTIONS:
             raise ConfigurationError(
-                f"{url} has an option {option!r} that is unknown here, or not for you to choose "
+                f"{url} has an option {url.quote(option)} that is unknown here, or not for you to choose "
                 f"(known: {', '.join(sorted((*OPTIONS, *DRIVER_OPTIONS)))})"
             )
 
@@ -118,7 +115,7 @@ def _database(url: StorageUrl, database: str) -> str:
     if not database:
         raise ConfigurationError(f"{url} names no database; write one behind the host, as in mongodb://localhost/app")
     if len(database.encode("utf-8", "surrogatepass")) > DATABASE_BYTES or not _FORBIDDEN.isdisjoint(database):
-        raise ConfigurationError(f"{url} names a database that MongoDB does not allow: {database!r}")
+        raise ConfigurationError(f"{url} names a database that MongoDB does not allow: {url.quote(database)}")
     return database
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
 from typing import Final
-from urllib.parse import unquote_plus, urlsplit, urlunsplit
+from urllib.parse import unquote_plus, urlunsplit
 
 from attrs import field, frozen
 
@@ -108,10 +108,7 @@ def settings_of(url: StorageUrl) -> Settings:
     Raises:
         ConfigurationError: It can't be read, or an option is unknown or has a bad value.
     """
-    try:
-        parts = urlsplit(url.text)
-    except ValueError:  # whose text may hold a part of the password
-        raise ConfigurationError(f"{url} can't be read; percent-encode what is special in it") from None
+    parts = url.parts
     url.check_options((*OPTIONS, *DRIVER_OPTIONS))
     _check_files(url)
     pooler = url.choice("pooler", default=Pooler.NONE)
@@ -138,7 +135,7 @@ def _check_files(url: StorageUrl) -> None:
     for option in ("sslcert", "sslcrl", "sslkey", "sslrootcert"):
         path = url.options.get(option)
         if path is not None and not os.access(path, os.R_OK):
-            raise ConfigurationError(f"{option} in {url} names a file that can't be read: {path!r}")
+            raise ConfigurationError(f"{option} in {url} names a file that can't be read: {url.quote(path)}")
 
 
 def _driver_query(query: str) -> str:
@@ -150,14 +147,16 @@ def _driver_query(query: str) -> str:
 def _schema(url: StorageUrl) -> str:
     schema = url.options.get("schema", "pannier")
     if not 0 < len(schema.encode("utf-8", "surrogatepass")) <= SCHEMA_BYTES or "\0" in schema:
-        raise ConfigurationError(f"schema in {url} must have 1 to {SCHEMA_BYTES} bytes, not {schema!r}")
+        raise ConfigurationError(f"schema in {url} must have 1 to {SCHEMA_BYTES} bytes, not {url.quote(schema)}")
     return schema
 
 
 def _connections(url: StorageUrl) -> int:
     text = url.options.get("connections", "8")
     if not text.isascii() or not text.isdecimal() or int(text) < LEAST_CONNECTIONS:
-        raise ConfigurationError(f"connections in {url} must be a number of at least {LEAST_CONNECTIONS}, not {text!r}")
+        raise ConfigurationError(
+            f"connections in {url} must be a number of at least {LEAST_CONNECTIONS}, not {url.quote(text)}"
+        )
     return int(text)
 
 
@@ -168,5 +167,5 @@ def _seconds(url: StorageUrl, option: str, *, default: float) -> timedelta:
     except ValueError:
         seconds = math.nan
     if not 0.001 <= seconds <= 86_400:
-        raise ConfigurationError(f"{option} in {url} must be a number of seconds up to a day, not {text!r}")
+        raise ConfigurationError(f"{option} in {url} must be a number of seconds up to a day, not {url.quote(text)}")
     return timedelta(seconds=seconds)

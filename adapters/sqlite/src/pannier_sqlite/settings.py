@@ -69,7 +69,7 @@ def settings_of(url: StorageUrl) -> Settings:
     url.check_options(OPTIONS)
     if url.host:
         raise ConfigurationError(
-            f"{url} names a host {url.host!r}; write sqlite:///{url.host} for a relative path, "
+            f"{url} names a host; write sqlite:///{url.quote(url.host)[1:-1]} for a relative path, "
             f"sqlite:////... for an absolute one"
         )
     if not url.path or url.path == ":memory:" or "\0" in url.path:
