@@ -119,7 +119,7 @@ class StorageUrl:
 
     def quote(self, text: str) -> str:
         """
-        Return *text*, a piece of the URL, as an error may show it: "'***'" where it may be a piece of a password.
+        Return *text*, a piece of the URL, as an error may show it: as asterisks where it may be of a password.
 
         It may where an "@" stands behind the host: then a password holds an unescaped "/", "?" or "#".
         """
