@@ -5,6 +5,7 @@ The project's checks, each of them a nox session.
 conformance of the embedded storages. `nox --list` says what each session is for.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -189,6 +190,24 @@ def links(session: nox.Session) -> None:
     """Visit the documentation's external links. Needs the network, so it is not among the default sessions."""
     install(session, "docs")
     session.run("sphinx-build", "-q", "-b", "linkcheck", "docs", "docs/_build/links")
+
+
+@nox.session
+def audit(session: nox.Session) -> None:
+    """Look the dependencies up among the known vulnerabilities. Needs the network; skipped where nobody answers."""
+    install(session, "audit")
+    command = ("pip-audit", "--local", "--skip-editable", "--progress-spinner=off", "--format=json")
+    told = str(session.run(*command, silent=True, success_codes=[0, 1]))
+    answers = [json.loads(line) for line in told.splitlines() if line.startswith("{")]
+    packages = [package for answer in answers for package in answer["dependencies"]]
+    audited = [package for package in packages if "vulns" in package]
+    if not audited:
+        session.skip("NOT RUN: the service does not answer, or knows none of the packages")
+    vulnerable = [f"{package['name']} {package['version']}" for package in audited if package["vulns"]]
+    unknown = [package["name"] for package in packages if "could not be audited" in str(package)]
+    session.log(f"{len(audited)} packages audited; the service does not know: {', '.join(unknown) or 'none'}")
+    if vulnerable:
+        session.error(f"known vulnerabilities: {', '.join(vulnerable)}")
 
 
 @nox.session
