@@ -83,6 +83,15 @@ def test_what_can_not_be_done_to_a_storage_is_refused(kind: FaultKind) -> None:
         tortured("honest", {kind: 1})
 
 
+@pytest.mark.parametrize("kind", [FaultKind.DISK, FaultKind.MEMORY])
+def test_limits_are_refused_where_there_are_none(kind: FaultKind, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process's limits can be set on Linux only."""
+    monkeypatch.delattr("resource.prlimit")
+
+    with pytest.raises(ConfigurationError, match=f"no {kind} faults .* can't limit"):
+        tortured("honest", {kind: 1})
+
+
 def test_no_process_outlives_the_rig(tmp_path: Path) -> None:
     """Whoever kills the rig is left with no worker that goes on for ever."""
     url = f"sqlite:///{tmp_path}/{{namespace}}.db"

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import resource
 import shutil
 import time
 from collections import Counter
@@ -183,10 +184,12 @@ async def _check(storage: JobStorageProvider, url: str, plan: Plan, server: Serv
     capabilities = storage.capabilities
     if not (capabilities.durable and capabilities.shared):
         raise ConfigurationError("only a storage that is durable and shared between processes can be tortured")
+    no_limits = not hasattr(resource, "prlimit") and "this system can't limit another process"
     impossible = {
         FaultKind.NETWORK: not names_server(url) and "its URL names no server",
         FaultKind.SERVER: server is None and "there is no server, or nothing to kill it by",
-        FaultKind.DISK: names_server(url) and "its server's disk is not ours to fill",
+        FaultKind.DISK: no_limits or (names_server(url) and "its server's disk is not ours to fill"),
+        FaultKind.MEMORY: no_limits,
         FaultKind.CLOCK: await storage.read_clock() is None and "it has no clock of its own (E15)",
     }
     for kind, reason in impossible.items():
