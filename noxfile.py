@@ -38,7 +38,7 @@ STORAGES = {**EMBEDDED, **SERVERS}
 VERDICTS = dict.fromkeys(STORAGES, "conformant 1.0 distributed + inspect, notify, results, transactions") | {
     "memory": "conformant 1.0 core + inspect, notify, results",
 }
-DURABLE = ("sqlite", "postgres", "mongo")
+TORTURED = ("sqlite", "postgres")  # the stand-in of MongoDB comes to a stand now and then: see RELIABILITY.md
 AIDED = ("sqlite", "postgres", "mongo")  # whose own tests have the test aids that these rules need
 AIDED_RULES = ("R56", "R76", "R115", "R116")
 
@@ -157,7 +157,7 @@ def simulation(session: nox.Session) -> None:
 @nox.session
 def torture(session: nox.Session) -> None:
     """
-    Kill real workers on every durable storage, and lose nothing; see the rig find what is planted.
+    Kill real workers on SQLite and PostgreSQL, and lose nothing; see the rig find what is planted.
 
     `nox -s torture -- sqlite --kills 1000 --jobs 40000 --record reliability` tortures one of them as the options say.
     """
@@ -166,7 +166,7 @@ def torture(session: nox.Session) -> None:
         session.run("python", "-m", "tests.servers.torture", *session.posargs)
         return
     session.run("pytest", "tests/torture")
-    for storage in DURABLE:
+    for storage in TORTURED:
         session.run("python", "-m", "tests.servers.torture", storage, "--kills=50", "--jobs=2000")
 
 
