@@ -4,6 +4,7 @@ import enum
 import math
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -381,3 +382,11 @@ def test_a_member_of_an_enum_is_not_bent_into_its_value() -> None:
     """It has no equality of its own, but what would be read back is of another type: that is comparison enough."""
     with pytest.raises(EncodingError, match="would not be read back"):
         CODEC.encode(Colour.RED, str | None)
+
+
+@pytest.mark.parametrize("tree", [None, 1, "a", [1, {"a": None}]])
+def test_any_is_what_json_holds(tree: Json) -> None:
+    """Where a command declares `Any` as its result, a tree is read back as it is, and what is none is refused."""
+    assert CODEC.decode(CODEC.encode(tree, Any), Any) == tree
+    with pytest.raises(EncodingError, match="would not be read back"):
+        CODEC.encode(Point(1), Any)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from enum import Enum
 from types import NoneType, UnionType
-from typing import Final, Protocol, TypeVar, Union, get_args, get_origin
+from typing import Any, Final, Protocol, TypeVar, Union, get_args, get_origin
 from uuid import UUID
 
 from cattrs import Converter, transform_error
@@ -75,7 +75,7 @@ class ConverterCodec:
             if type(value) is not declared:
                 raise EncodingError(_mismatch(value, declared))
             return _payload(value) if declared is float else restore_payload(value)  # type: ignore[arg-type]  # a scalar
-        if isinstance(declared, type) and not isinstance(value, declared):
+        if isinstance(declared, type) and declared is not Any and not isinstance(value, declared):
             raise EncodingError(_mismatch(value, declared))
         try:
             payload = _payload(self._writer(declared)(value))
