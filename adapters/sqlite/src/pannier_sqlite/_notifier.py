@@ -36,6 +36,13 @@ A busy one needs more than 0.1 s now and then; whoever had stopped looking by th
 OWN_SECONDS: Final = 0.02
 """How long not to look after a commit of our own, so that a busy worker does not follow its own steps."""
 
+AFTER_OWN_SECONDS: Final = (0.0, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256)
+"""
+Pauses between looks after that: somebody else may have written meanwhile, and be about to commit.
+
+A worker that goes on committing sees its own commit again at the first of them, and so looks no more often.
+"""
+
 MISSED: Final = Notice(NoticeKind.MISSED, "*")
 """A commit can't be named: look for yourself, in every queue."""
 
@@ -109,7 +116,7 @@ async def _notices(log: Log, run: Run, seen: _Sight) -> AsyncGenerator[Notice, N
         elif seen.written != before.written:  # it was ourselves
             await asyncio.sleep(OWN_SECONDS)
             log.settle()
-            pauses = iter((0.0,))  # somebody else may have written meanwhile
+            pauses = iter(AFTER_OWN_SECONDS)
 
 
 async def _open_log(settings: Settings, run: Run) -> Log:
