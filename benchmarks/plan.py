@@ -79,9 +79,9 @@ def _of_one_job(measure: str, storage: str) -> list[Mapping[str, int]]:
     """Return what takes as long as it takes, whatever the storage."""
     match measure:
         case "latency":
-            return [{"jobs": 300}]
+            return [{"jobs": 200}]
         case "latency_apart" if storage in SHARED:
-            return [{"jobs": 300}]
+            return [{"jobs": 200}]
         case "idle":
             return [{"seconds": 60}]
         case "imports" if storage == "memory":

@@ -14,8 +14,8 @@ from benchmarks.contestants.ours import Convert, commands, url
 from benchmarks.task import ROOT, Answer, Task, percentiles
 from pannier import HandlerRegistry, JobQueues
 
-PAUSE_SECONDS: Final = 0.02
-"""How long to wait between two jobs, give or take half: the worker should be idle, and no poll in step with us."""
+PAUSE_SECONDS: Final = 0.1
+"""How long to wait between two jobs, give or take half: the worker is to be idle, and no poll in step with us."""
 
 PATIENCE: Final = timedelta(seconds=30)
 
