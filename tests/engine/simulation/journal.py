@@ -8,6 +8,7 @@ from uuid import UUID
 from attrs import define, field
 
 from pannier import StopReason
+from pannier.records import Lease
 from tests.engine.simulation.universe import Host, State, Universe
 
 if TYPE_CHECKING:
@@ -125,9 +126,10 @@ class Journal:
 
     # -- what happens --------------------------------------------------------------------------------------------------
 
-    def begin(self, place: Place, queue: str, tracking_id: UUID, *, is_stubborn: bool) -> Run:
-        """A handler was called."""
-        grant = self.ledger.latest_of(tracking_id, place.name)
+    def begin(self, place: Place, queue: str, lease: Lease, *, is_stubborn: bool) -> Run:
+        """A handler was called, under a lease that may be the last but one: the answer to a claim takes its time."""
+        tracking_id = lease.tracking_id
+        grant = self.ledger.grant_of(lease, place.name)
         if grant is None:
             self.violated("I2", f"{place.name} runs {tracking_id}, which it has not claimed")
             raise AssertionError("a run without a claim")

@@ -81,11 +81,11 @@ class Ledger:
         known = self.jobs.get(tracking_id)
         return f"job {str(tracking_id)[-6:]}" if known is None else f"{known.job.queue_id} {str(tracking_id)[-6:]}"
 
-    def latest_of(self, tracking_id: UUID, worker: str) -> Grant | None:
-        """Return the lease of a job that *worker* was given last."""
-        known = self.jobs.get(tracking_id)
-        grants = [] if known is None else [grant for grant in known.grants if grant.worker == worker]
-        return grants[-1] if grants else None
+    def grant_of(self, lease: Lease, worker: str) -> Grant | None:
+        """Return the claim by which *worker* was given *lease*."""
+        known = self.jobs.get(lease.tracking_id)
+        grants = [] if known is None else known.grants
+        return next((grant for grant in grants if grant.lease == lease and grant.worker == worker), None)
 
     def stands(self, grant: Grant) -> bool:
         """Whether the storage would still accept a settlement under this lease."""

@@ -9,7 +9,10 @@ from typing import Final, Protocol, runtime_checkable
 from attrs import frozen
 
 from pannier import Command, HandlerRegistry, JobContext, RetryPolicy
+from pannier.context import CURRENT_JOB
 from pannier.middleware import Next
+from pannier.records import Lease
+from pannier.worker.attempts import Attempt
 from tests.engine.simulation.journal import End, Journal, Place, Run
 from tests.engine.simulation.threads import VirtualThreads
 from tests.engine.simulation.universe import Host, Killed, State, Universe
@@ -128,7 +131,7 @@ class Actor:
             return "at once"
         if self._place.state is State.DEAD:  # while it was blocked; what comes after that happens nowhere
             raise Killed
-        run = self._journal.begin(self._place, queue, job.tracking_id, is_stubborn=bool(script.deaf or script.blocks))
+        run = self._journal.begin(self._place, queue, _current_lease(), is_stubborn=bool(script.deaf or script.blocks))
         try:
             await self._wait(run, script, job)
             if script.blocks:
@@ -156,7 +159,7 @@ class Actor:
             return "at once"
         if self._place.state is State.DEAD:  # while it was blocked; what comes after that happens nowhere
             raise Killed
-        run = self._journal.begin(self._place, queue, job.tracking_id, is_stubborn=bool(script.deaf or script.blocks))
+        run = self._journal.begin(self._place, queue, _current_lease(), is_stubborn=bool(script.deaf or script.blocks))
         end = self._universe.now + script.seconds + script.blocks
         while self._universe.now < end and (script.deaf or not job.stop.is_set):
             self._universe.block(GLANCE_SECONDS)
@@ -255,3 +258,10 @@ def slog(command: Slog, job: JobContext[str]) -> str:
 @HANDLERS.handler(max_concurrency=SLOTS["Rarity"], retry=QUICK_RETRIES, aliases=["Old rarity"])
 async def rarity(command: Rarity, job: JobContext[str]) -> str:
     return await _actor(job).play("Rarity", command.script, job)
+
+
+def _current_lease() -> Lease:
+    """Return the lease under which the calling handler runs, which its context does not show."""
+    attempt = CURRENT_JOB.get()
+    assert isinstance(attempt, Attempt)
+    return attempt.lease
