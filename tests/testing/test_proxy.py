@@ -251,6 +251,7 @@ def _no_thread_is_left() -> Iterator[None]:
     assert "fault-proxy" not in {thread.name for thread in threading.enumerate()}
 
 
+@pytest.mark.filterwarnings("error::ResourceWarning")
 def test_a_proxy_that_stops_leaves_nothing_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Connections that are just being made are closed, too: the garbage collector has nothing to complain of."""
     complaints: list[object] = []

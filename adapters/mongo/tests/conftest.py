@@ -1,10 +1,7 @@
 """An event loop, a database and an open storage for each test."""
 
 import asyncio
-import gc
 import random
-import sys
-import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeAlias
 from uuid import UUID, uuid4
@@ -25,22 +22,6 @@ if TYPE_CHECKING:
 
 MakeStorage: TypeAlias = Callable[[str], "MongoStorage"]
 Database: TypeAlias = AsyncDatabase["Mapping[str, object]"]
-
-
-@pytest.fixture(autouse=True)
-def sockets_of_the_driver() -> Iterator[None]:
-    """
-    Collect the sockets that PyMongo forgets on Python 3.11, while the warning about them is not heard.
-
-    It connects by `wait_for`, and closes the socket on an error, but not on a cancellation. Before Python 3.12
-    `wait_for` is a task of its own, so closing a client just as its monitor reconnects leaves one socket. What the
-    adapter itself leaves open is found on every later Python.
-    """
-    yield
-    if sys.version_info < (3, 12):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)
-            gc.collect()
 
 
 @pytest.fixture
