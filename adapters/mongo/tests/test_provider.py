@@ -342,6 +342,26 @@ def test_a_job_that_was_seen_twice_is_given_out_once(
     assert claimed.next_due is None
 
 
+def test_a_job_that_was_leased_since_it_was_read_is_passed_over_even_if_that_is_over(
+    runner: asyncio.Runner, storage: "MongoStorage", mongo_url: str, database: str, ids: NewId
+) -> None:
+    """By its new lease others may stand before it, so the claimer asks again (R25, R91)."""
+    runner.run(storage.store_jobs([new_job(ids())]))
+    (job,) = runner.run(storage.claim_jobs(claim_of())).jobs
+    other: MongoClient[Mapping[str, object]] = MongoClient(mongo_url)
+    jobs = other.get_database(database, codec_options=CODEC)["pannier_jobs"]
+    claim = _queries.claimed(worker_id="bob", lease_end=T0 + 2 * LEASE, mark=ObjectId(), lapses=1)
+    opened = storage._checked
+    latest = Meddled(opened.store.latest, lambda: jobs.update_one(_queries.holding([job.lease]), claim))
+    store = evolve(opened.store, latest=latest)  # type: ignore[arg-type]  # what a claim needs of it
+    now = T0 + 3 * LEASE
+    claimed = runner.run(_claiming.claim_jobs(store, opened.reaches, claim_of(limit=2, now=now)))
+    other.close()
+
+    assert claimed.jobs == ()
+    assert claimed.next_due == now
+
+
 def test_a_look_ahead_to_the_end_of_the_calendar_sees_all(
     runner: asyncio.Runner, storage: "MongoStorage", ids: NewId
 ) -> None:

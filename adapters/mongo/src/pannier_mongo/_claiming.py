@@ -164,12 +164,24 @@ class _Claiming:
             self.taken += await self._read_taken([document["_id"] for document in chosen], None)
 
     async def _take_lapsed(self, chosen: Sequence[JobDocument]) -> None:
-        """Lease jobs anew whose leases have lapsed; those that somebody is settling at this moment are passed over."""
+        """
+        Lease jobs anew whose leases have lapsed; those that somebody is settling at this moment are passed over.
+
+        So are those that were leased or renewed since they were read, even if that is over, too: others may have come
+        to stand before them (R25).
+        """
+        as_read = {document["_id"]: (document["fence"], document["dequeue_after"]) for document in chosen}
 
         async def take(ids: Sequence[UUID], session: Session | None) -> list[JobDocument]:
             update = self._update(lapses=1)
-            found = (_queries.lapsed(portion, self.horizon.now) for portion in _queries.portions(ids))
-            writes = [UpdateMany(each, update) for each in found]
+            by_lease: dict[tuple[int, datetime], list[UUID]] = {}
+            for tracking_id in ids:
+                by_lease.setdefault(as_read[tracking_id], []).append(tracking_id)
+            writes = [
+                UpdateMany(_queries.lapsed(portion, fence, end), update)
+                for (fence, end), same in by_lease.items()
+                for portion in _queries.portions(same)
+            ]
             await self.store.jobs.bulk_write(writes, ordered=False, session=session)
             return await self._read_taken(ids, session)
 

@@ -152,9 +152,10 @@ def pending(tracking_ids: Sequence[UUID], fence: int) -> Filter:
     return {"_id": {"$in": tracking_ids}, "status": JobStatus.PENDING.value, "fence": fence}
 
 
-def lapsed(tracking_ids: Sequence[UUID], now: datetime) -> Filter:
-    """Match running jobs whose lease is over."""
-    return {"_id": {"$in": tracking_ids}, "status": JobStatus.RUNNING.value, "dequeue_after": {"$lte": now}}
+def lapsed(tracking_ids: Sequence[UUID], fence: int, end: datetime) -> Filter:
+    """Match running jobs whose lease, which is over, nobody has renewed or taken since it was read."""
+    ids = {"$in": tracking_ids}
+    return {"_id": ids, "status": JobStatus.RUNNING.value, "fence": fence, "dequeue_after": end}
 
 
 def marked(tracking_ids: Sequence[UUID], mark: ObjectId) -> Filter:
