@@ -32,7 +32,8 @@ def stand_ins() -> Iterator[StandIns]:
 def test_the_code_blocks_of_a_page_run(page: Path, tmp_path: Path, stand_ins: StandIns) -> None:
     """Somebody who types what the page shows, from top to bottom in an empty folder, sees what it says."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "COLUMNS": "120", "NO_COLOR": "1"}
+    unplugged = "-p no:asyncio -p no:anyio"  # which are here for tests of the suite, and talk; a reader has neither
+    environment = {**os.environ, "PATH": path, "COLUMNS": "120", "NO_COLOR": "1", "PYTEST_ADDOPTS": unplugged}
     own = uuid4().hex[:8]
 
     with reading(page, tmp_path, environment) as reader:
