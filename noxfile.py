@@ -125,7 +125,7 @@ def conformance(session: nox.Session, storage: str) -> None:
     """Hold one storage to every rule of the contract: `nox -s 'conformance-3.13(sqlite)'`."""
     install(session, "test")
     server = ("python", "-m", f"tests.servers.{storage}", "--") if storage in SERVERS else ()
-    suite = ("pannier", "certify", STORAGES[storage], f"--expect={VERDICTS[storage]}", "-n2")
+    suite = ("pannier", "certify", STORAGES[storage], f"--expect={VERDICTS[storage]}", "-n4")
     session.run(*server, *suite, *session.posargs)
     if storage in AIDED:
         session.run(
