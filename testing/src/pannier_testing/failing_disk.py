@@ -5,7 +5,7 @@ import resource
 import signal
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -101,7 +101,8 @@ def modes_kept(folder: Path) -> Iterator[None]:
         yield
     finally:
         for path, mode in modes.items():
-            path.chmod(mode)
+            with suppress(FileNotFoundError):  # a storage may have removed it, as the last user of a log does
+                path.chmod(mode)
 
 
 def _set_modes(folder: Path, files: int) -> None:
