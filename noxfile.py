@@ -2,7 +2,7 @@
 The project's checks, each of them a nox session.
 
 `nox` runs what a change must pass on this Python, and on every other Python found on the machine the tests and the
-conformance of the embedded storages. MongoDB's conformance is a session to be named: `nox -s 'conformance-3.13(mongo)'`.
+conformance of the embedded storages. MongoDB's conformance has to be asked for: `nox -s 'conformance-3.13(mongo)'`.
 `nox --list` says what each session is for.
 """
 
