@@ -6,7 +6,7 @@ costs as much as it holds. On MongoDB itself both cost as much as they find.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -16,8 +16,9 @@ from pymongo import ASCENDING, AsyncMongoClient
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.write_concern import WriteConcern
 
-from benchmarks.contestants.bare_worker import BareWorker, Claimed
-from benchmarks.task import Answer, Task, payload, rate, timed
+from benchmarks.contestants import bare_tasks
+from benchmarks.contestants.bare_worker import Claimed
+from benchmarks.task import Answer, Task, payload
 
 LEASE = timedelta(seconds=30)
 
@@ -69,44 +70,14 @@ async def opened(task: Task) -> AsyncIterator[Store]:
 
 def drain(task: Task) -> Answer:
     """Do the jobs by one bare worker."""
-    return asyncio.run(_drain(task))
-
-
-async def _drain(task: Task) -> Answer:
-    async def handler(_: object) -> None:
-        return None
-
-    async with opened(task) as store:
-        await store.put(range(task.jobs))
-        with timed() as watch:
-            await BareWorker(store, handler, window=2 * task.concurrency).drain(task.jobs)
-        return rate(task.jobs, watch)
+    return asyncio.run(bare_tasks.drain(task, opened, window=2 * task.concurrency))
 
 
 def enqueue(task: Task) -> Answer:
     """Store jobs, each caller awaiting his own."""
-    return asyncio.run(_enqueue(task))
-
-
-async def _enqueue(task: Task) -> Answer:
-    async def call(numbers: Iterable[int]) -> None:
-        for number in numbers:
-            await store.put([number])
-
-    async with opened(task) as store:
-        with timed() as watch:
-            await asyncio.gather(*(call(range(first, task.jobs, task.callers)) for first in range(task.callers)))
-        return rate(task.jobs, watch)
+    return asyncio.run(bare_tasks.enqueue(task, opened))
 
 
 def bulk(task: Task) -> Answer:
     """Store jobs in batches."""
-    return asyncio.run(_bulk(task))
-
-
-async def _bulk(task: Task) -> Answer:
-    async with opened(task) as store:
-        with timed() as watch:
-            for first in range(0, task.jobs, task.batch):
-                await store.put(range(first, min(first + task.batch, task.jobs)))
-        return rate(task.jobs, watch)
+    return asyncio.run(bare_tasks.bulk(task, opened))
