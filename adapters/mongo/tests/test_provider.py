@@ -1,7 +1,7 @@
 """What is stored, and how it is claimed."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, TypeAlias
 from uuid import UUID
@@ -11,7 +11,7 @@ from attrs import evolve
 from bson import ObjectId
 from pymongo import MongoClient
 
-from pannier.claims import Demand
+from pannier.claims import Claim, Claimed, Demand
 from pannier.errors import StorageClosedError, StorageRefusedError, UnstorableError
 from pannier.errortext import to_tree
 from pannier.inspection import JobFilter
@@ -323,40 +323,46 @@ class Meddled:
         return self._jobs.find(wanted)
 
 
+@pytest.fixture
+def claim_beside(
+    runner: asyncio.Runner, storage: "MongoStorage", mongo_url: str, database: str
+) -> Iterator[Callable[..., Claimed]]:
+    """Claims while another program changes the job of a lease, between the looks at the leased and the other lines."""
+    other: MongoClient[Mapping[str, object]] = MongoClient(mongo_url)
+    jobs = other.get_database(database, codec_options=CODEC)["pannier_jobs"]
+
+    def claim_beside(claim: Claim, lease: Lease, change: "Mapping[str, object]") -> Claimed:
+        opened = storage._checked
+        latest = Meddled(opened.store.latest, lambda: jobs.update_one(_queries.holding([lease]), change))
+        store = evolve(opened.store, latest=latest)  # type: ignore[arg-type]  # what a claim needs of it
+        return runner.run(_claiming.claim_jobs(store, opened.reaches, claim))
+
+    yield claim_beside
+    other.close()
+
+
 def test_a_job_that_was_seen_twice_is_given_out_once(
-    runner: asyncio.Runner, storage: "MongoStorage", mongo_url: str, database: str, ids: NewId
+    runner: asyncio.Runner, storage: "MongoStorage", claim_beside: Callable[..., Claimed], ids: NewId
 ) -> None:
     """A lapsed lease that is settled for another try while a claim reads stands in two lines for it (R29, R91)."""
     runner.run(storage.store_jobs([new_job(ids())]))
     (job,) = runner.run(storage.claim_jobs(claim_of())).jobs
-    other: MongoClient[Mapping[str, object]] = MongoClient(mongo_url)
-    jobs = other.get_database(database, codec_options=CODEC)["pannier_jobs"]
     retry = _queries.retried(to_tree(error_at()), T0, ObjectId())
-    opened = storage._checked
-    latest = Meddled(opened.store.latest, lambda: jobs.update_one(_queries.holding([job.lease]), retry))
-    store = evolve(opened.store, latest=latest)  # type: ignore[arg-type]  # what a claim needs of it
-    claimed = runner.run(_claiming.claim_jobs(store, opened.reaches, claim_of(limit=2, now=T0 + LEASE)))
-    other.close()
+    claimed = claim_beside(claim_of(limit=2, now=T0 + LEASE), job.lease, retry)
 
     assert [taken.lease for taken in claimed.jobs] == [Lease(job.tracking_id, 2)]
     assert claimed.next_due is None
 
 
 def test_a_job_that_was_leased_since_it_was_read_is_passed_over_even_if_that_is_over(
-    runner: asyncio.Runner, storage: "MongoStorage", mongo_url: str, database: str, ids: NewId
+    runner: asyncio.Runner, storage: "MongoStorage", claim_beside: Callable[..., Claimed], ids: NewId
 ) -> None:
     """By its new lease others may stand before it, so the claimer asks again (R25, R91)."""
     runner.run(storage.store_jobs([new_job(ids())]))
     (job,) = runner.run(storage.claim_jobs(claim_of())).jobs
-    other: MongoClient[Mapping[str, object]] = MongoClient(mongo_url)
-    jobs = other.get_database(database, codec_options=CODEC)["pannier_jobs"]
-    claim = _queries.claimed(worker_id="bob", lease_end=T0 + 2 * LEASE, mark=ObjectId(), lapses=1)
-    opened = storage._checked
-    latest = Meddled(opened.store.latest, lambda: jobs.update_one(_queries.holding([job.lease]), claim))
-    store = evolve(opened.store, latest=latest)  # type: ignore[arg-type]  # what a claim needs of it
+    taken = _queries.claimed(worker_id="bob", lease_end=T0 + 2 * LEASE, mark=ObjectId(), lapses=1)
     now = T0 + 3 * LEASE
-    claimed = runner.run(_claiming.claim_jobs(store, opened.reaches, claim_of(limit=2, now=now)))
-    other.close()
+    claimed = claim_beside(claim_of(limit=2, now=now), job.lease, taken)
 
     assert claimed.jobs == ()
     assert claimed.next_due == now
