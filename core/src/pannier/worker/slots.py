@@ -44,7 +44,7 @@ class Slots:
         self._settler = settler
         self._waker = waker
         self._lease_for = lease_for
-        self._least_left = lease_for / MARGIN + lease_for / LOOKS  # with less it would be stopped at the next look
+        self._least_left = lease_for / MARGIN + lease_for / LOOKS
         self._max_running = max_running
         self._execution: Execution
         self._solitude = Solitude()
@@ -118,7 +118,7 @@ class Slots:
         A claim that was answered so late that its leases are about to end, or others may run the jobs, is given back.
         """
         lapses = attempt.job.lapses
-        if self._is_closed or attempt.ends_at <= now + self._least_left:
+        if self._is_closed or self._is_too_late(attempt, now):
             self._release(attempt)
         elif not lapses and not self._solitude.is_wanted:
             attempt.lane.ahead.append(attempt)
@@ -213,12 +213,16 @@ class Slots:
 
         A process that stood still, or whose loop was blocked, comes here before the keeper can tell it what it lost.
         """
-        if attempt.ends_at > self._clock.now() + self._least_left:
+        if self._is_too_late(attempt, self._clock.now()):
+            self._solitude.ended(attempt)
+            self._release(attempt)
+            self._waker.stir()
+        else:
             self._execution.start(attempt)
-            return
-        self._solitude.ended(attempt)
-        self._release(attempt)
-        self._waker.stir()
+
+    def _is_too_late(self, attempt: Attempt, now: datetime) -> bool:
+        """Whether its lease has ended, or is about to, so that the keeper would stop it at its next look."""
+        return attempt.ends_at <= now + self._least_left
 
     # -- letting go ----------------------------------------------------------------------------------------------------
 
