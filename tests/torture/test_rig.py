@@ -20,9 +20,7 @@ CARELESS = "tests.torture.plants:outlive_leases"
 PLANTED = ("tests.torture.plants:plugin",)
 
 
-def tortured(
-    name: str, faults: Mapping[FaultKind, int], *, lease: float = 1.0, jobs: int = 200, prelude: str = ""
-) -> Verdict:
+def tortured(name: str, faults: Mapping[FaultKind, int], *, lease: float = 1.0, prelude: str = "") -> Verdict:
     """Torture the SQLite storage that is planted as *name*."""
     subject = Subject(label=name, url_for=lambda place: place.fill(f"{name}:///{{tmp}}/jobs.db"), adapters=PLANTED)
     plan = Plan(jobs=200, faults=faults, seed=7, lease_seconds=lease, patience_seconds=5, prelude=prelude)
@@ -64,7 +62,7 @@ def test_a_wrong_storage_is_found_out(name: str, faults: Mapping[FaultKind, int]
 
 def test_a_storage_without_fences_is_found_out_by_zombies() -> None:
     """Workers that settle after their leases are refused by every storage that has fences."""
-    verdict = tortured("has-no-fences", {FaultKind.FREEZE: 4}, prelude=CARELESS)
+    verdict = tortured("has-no-fences", {FaultKind.FREEZE: 4}, lease=0.15, prelude=CARELESS)
 
     assert "stale_writes_accepted" in {finding.invariant for finding in verdict.findings}
 

@@ -103,9 +103,9 @@ MUTANTS: Final = (
     Mutant(
         "E6",
         "jobs start under leases that have ended",
-        "worker.slots:Slots._place",
-        " or attempt.ends_at <= now + self._least_left",
-        "",
+        "worker.slots:Slots._is_too_late",
+        "attempt.ends_at <= now + self._least_left",
+        "False",
     ),
     Mutant(
         "E7",
