@@ -42,7 +42,7 @@ async def claim_jobs(
     connection: Connection, sql: Mapping[str, str], claim: Claim, *, lease_end: datetime, settling: Sequence[UUID]
 ) -> Sequence[Record]:
     """
-    Lease due jobs; return the rows of sql/claim_jobs.sql.
+    Lease due jobs; return the rows of sql/claim_jobs.sql: the claim's own answer, then the jobs.
 
     Expired jobs that wait are marked on the way, so that no claim has to pass over many of them twice (R119). Lapsed
     leases of *settling* are not taken: this instance is about to settle them.
@@ -67,11 +67,13 @@ async def claim_jobs(
 
 async def to_claimed(rows: Sequence[Record], claim: Claim, *, lease_end: datetime) -> Claimed:
     """Return what the claim took."""
-    next_due, tracking_id = rows[0]["next_due"], rows[0]["tracking_id"]
+    next_due = rows[0]["next_due"]
     jobs: list[JobRecord] = []
     unreadable: list[Unreadable] = []
-    for position, row in enumerate(rows if tracking_id is not None else ()):
-        if position % _BATCH == _BATCH - 1:
+    for position, row in enumerate(rows):
+        if position == 0:
+            continue
+        if position % _BATCH == 0:
             await asyncio.sleep(0)
         try:
             jobs.append(to_claimed_job(row, worker_id=claim.worker_id, lease_end=lease_end))

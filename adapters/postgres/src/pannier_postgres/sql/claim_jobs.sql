@@ -89,42 +89,50 @@ claimed AS (
         worker_id = $6
     WHERE tracking_id = ANY (ARRAY(SELECT tracking_id FROM taken))
     RETURNING {claimed}
+),
+-- When the first of all others falls due, those included that somebody else has locked (R121). The line first: where it
+-- has more that is due by now, no lease that lives can come before it, and the ends of those need not be read.
+next_due_in_line AS MATERIALIZED (
+    SELECT min(first.dequeue_after) AS at
+    FROM line
+    CROSS JOIN LATERAL (
+        SELECT dequeue_after FROM {schema}.jobs
+        WHERE
+            status = 'pending' AND jobs.queue_id = line.queue_id AND jobs.priority = line.priority
+            AND (expire_on IS NULL OR expire_on > $4)
+            AND tracking_id NOT IN (SELECT tracking_id FROM claimed)
+        ORDER BY dequeue_after
+        LIMIT 1
+    ) AS first
+),
+next_lease AS MATERIALIZED (
+    SELECT min(first.dequeue_after) AS at
+    FROM demand
+    CROSS JOIN LATERAL (
+        SELECT dequeue_after FROM {schema}.jobs
+        WHERE
+            status = 'running' AND jobs.queue_id = demand.queue_id
+            AND (expire_on IS NULL OR expire_on > $4 OR dequeue_after > $4)
+            AND tracking_id NOT IN (SELECT tracking_id FROM claimed)
+            AND dequeue_after <= coalesce((SELECT at FROM next_due_in_line WHERE at <= $4), 'infinity')
+        ORDER BY dequeue_after
+        LIMIT 1
+    ) AS first
+),
+answer AS MATERIALIZED (
+    SELECT
+        crowd.expired,
+        CASE
+            WHEN crowd.expired < $7 THEN least((SELECT at FROM next_due_in_line), (SELECT at FROM next_lease))
+            ELSE $4
+        END AS next_due
+    FROM crowd
 )
--- When the first of all others falls due, those included that somebody else has locked (R121).
-SELECT
-    crowd.expired,
-    CASE
-        WHEN crowd.expired < $7
-        THEN least(
-            (
-                SELECT min(first.dequeue_after)
-                FROM line
-                CROSS JOIN LATERAL (
-                    SELECT dequeue_after FROM {schema}.jobs
-                    WHERE
-                        status = 'pending' AND jobs.queue_id = line.queue_id AND jobs.priority = line.priority
-                        AND (expire_on IS NULL OR expire_on > $4)
-                        AND tracking_id NOT IN (SELECT tracking_id FROM claimed)
-                    ORDER BY dequeue_after
-                    LIMIT 1
-                ) AS first
-            ),
-            (
-                SELECT min(first.dequeue_after)
-                FROM demand
-                CROSS JOIN LATERAL (
-                    SELECT dequeue_after FROM {schema}.jobs
-                    WHERE
-                        status = 'running' AND jobs.queue_id = demand.queue_id
-                        AND (expire_on IS NULL OR expire_on > $4 OR dequeue_after > $4)
-                        AND tracking_id NOT IN (SELECT tracking_id FROM claimed)
-                    ORDER BY dequeue_after
-                    LIMIT 1
-                ) AS first
-            )
-        )
-        ELSE $4
-    END AS next_due,
-    claimed.*
-FROM crowd
-LEFT JOIN claimed ON true
+-- First what the claim itself answers, then a row for each job, which need not repeat it: a timestamp takes the driver
+-- 0.8 us to read.
+SELECT answer.*, claimed.*
+FROM answer
+LEFT JOIN claimed ON false
+UNION ALL
+SELECT NULL, NULL, claimed.*
+FROM claimed
