@@ -106,6 +106,11 @@ async def settle(
     return frozenset().union(*refused)
 
 
+def gives_back(settlement: Settlement) -> bool:
+    """Whether *settlement* makes its job PENDING again."""
+    return isinstance(settlement.outcome, Retry | Release)
+
+
 async def renew(
     connection: Connection, sql: Mapping[str, str], leases: Collection[Lease], end: datetime
 ) -> frozenset[Lease]:

@@ -48,7 +48,7 @@ class _Open:
             lambda rows: self.pool.run(lambda connection: _storing.insert_unkeyed(connection, sql, rows))
         )
         self.keyed_slots = asyncio.Semaphore(settings.connections // 2)  # the rest never waits for a stranger's key
-        self.settling: list[Sequence[_settling.Batch]] = []
+        self.settling: list[Sequence[Settlement]] = []
 
     async def close(self) -> None:
         """Let the calls in progress end, and close all connections."""
@@ -120,18 +120,18 @@ class PostgresStorage:
         require(claim, Claim, "claim")
         _claiming.check_claim(claim)
         lease_end = transitions.lease_end(claim.now, claim.lease_for)
-        batches = [batch for settling in self._checked.settling for batch in settling]
+        settling = [settlement for settlements in self._checked.settling for settlement in settlements]
         rows = await self._run(
             lambda connection: _claiming.claim_jobs(
                 connection,
                 self._sql,
                 claim,
                 lease_end=lease_end,
-                settling=[lease.tracking_id for batch in batches for lease in batch.given],
+                settling=[settlement.lease.tracking_id for settlement in settling],
             )
         )
         claimed = await _claiming.to_claimed(rows, claim, lease_end=lease_end)
-        if any(batch.released or batch.retried for batch in batches):  # whose jobs this claim has passed over
+        if any(map(_settling.gives_back, settling)):  # jobs that this claim has passed over
             return evolve(claimed, next_due=min(claim.now, claimed.next_due or claim.now))
         return claimed
 
@@ -145,13 +145,15 @@ class PostgresStorage:
     async def settle_jobs(self, settlements: Sequence[Settlement], *, now: datetime) -> frozenset[Lease]:
         """Apply outcomes under their fences; return the refused leases."""
         at = utc(now, "now")
-        batches = _settling.batches_of(_all(settlements, Settlement, "settlements"))
+        given = _all(settlements, Settlement, "settlements")
         settling = self._checked.settling
-        settling.append(batches)
+        settling.append(given)
         try:
+            await _let_claims_go_first()
+            batches = _settling.batches_of(given)
             return await self._run(lambda connection: _settling.settle(connection, self._sql, batches, at))
         finally:
-            settling.remove(batches)
+            settling.remove(given)
 
     async def cancel_job(self, tracking_id: UUID, *, now: datetime) -> Cancellation:
         """End an unfinished job at once and for good."""
@@ -278,6 +280,16 @@ class PostgresStorage:
             raise busy(self._settings.shown) from error
         except DRIVER_ERRORS as error:
             raise translated(error, self._settings.shown) from error
+
+
+async def _let_claims_go_first() -> None:
+    """
+    Give the loop a turn before many settlements are written out.
+
+    A worker that settles a batch claims the next one in the same turn of the loop. The server is at work on that claim
+    while this process writes out what it settles: 5 us a job, which the worker would spend idle otherwise.
+    """
+    await asyncio.sleep(0)
 
 
 def _all(values: Iterable[T], kind: type[T], name: str) -> tuple[T, ...]:
