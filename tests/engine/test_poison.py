@@ -166,8 +166,63 @@ def test_all_of_several_that_died_with_one_worker_run_one_after_the_other(jobs: 
     assert most == 1
 
 
-def test_who_wants_to_be_alone_waits_at_most_a_lease(troubled: JobQueues, storage: TroubledStorage) -> None:
-    """E14: beside a long handler the job is given back, its queue rests, and the others are worked on."""
+def test_what_is_claimed_with_a_last_chance_goes_on(jobs: JobQueues) -> None:
+    """E14: it is the last chance that is given back, not the others, each time anew."""
+
+    @jobs.handler(max_concurrency=2)
+    async def work(command: Work) -> int:
+        await asyncio.sleep(0.01)
+        return command.number
+
+    @jobs.handler(max_concurrency=4)
+    async def other(command: Other) -> None:
+        return None
+
+    async def main() -> None:
+        async with jobs:
+            last_chances = await jobs.queue_jobs([Work(number) for number in range(2)])
+            await let_workers_die(jobs, 2)
+            others = await jobs.queue_jobs([Other() for _ in range(20)])
+            async with jobs.worker(OFTEN):
+                for tracking_id in last_chances:
+                    await jobs.tracker(Work).wait_for_result(tracking_id)
+                for tracking_id in others:
+                    await jobs.tracker(Other).wait_for_result(tracking_id)
+            fences = {job.tracking_id: job.fence for job in await _all(jobs)}
+            assert {fences[tracking_id] for tracking_id in others} == {1}
+
+    play(main)
+
+
+def test_a_last_chance_waits_nowhere(jobs: JobQueues) -> None:
+    """E14: one that can't be alone is given back at once, or it would die with the next worker, without its chance."""
+    gate = asyncio.Event()
+
+    @jobs.handler(max_concurrency=4)
+    async def work(command: Work) -> int:
+        return command.number
+
+    @jobs.handler()
+    async def long(command: Long) -> None:
+        await gate.wait()
+
+    async def main() -> None:
+        an_hour = timedelta(hours=1)
+        async with jobs, jobs.worker(evolve(OFTEN, lease_for=an_hour, renew_every=an_hour / 3)) as worker:
+            await jobs.queue_job(Long())
+            await until(lambda: worker.running == 1)
+            last_chance = await store_with_two_lapses(jobs)
+            await until(lambda: _is_given_back(jobs, last_chance))
+            gate.set()
+            assert await jobs.tracker(Work).wait_for_result(last_chance) == 0
+
+    play(main)
+
+
+def test_a_worker_whose_handlers_take_long_goes_on_without_the_lane(
+    troubled: JobQueues, storage: TroubledStorage
+) -> None:
+    """E14: a last chance that can't be alone here is not claimed again and again, and other queues are worked on."""
     gate = asyncio.Event()
 
     @troubled.handler(max_concurrency=4)
@@ -187,8 +242,7 @@ def test_who_wants_to_be_alone_waits_at_most_a_lease(troubled: JobQueues, storag
             await troubled.queue_job(Long())
             await until(lambda: worker.running == 1)
             last_chance = await store_with_two_lapses(troubled)
-            await until(lambda: _is(storage, last_chance, JobStatus.RUNNING))
-            await until(lambda: _is(storage, last_chance, JobStatus.PENDING))
+            await until(lambda: _is_given_back(troubled, last_chance))
             claims = storage.calls["claim_jobs"]
             await troubled.tracker(Other).wait_for_result(await troubled.queue_job(Other()))
             assert storage.calls["claim_jobs"] - claims < 20
@@ -230,6 +284,6 @@ async def _all(jobs: JobQueues) -> tuple[JobRecord, ...]:
     return (await inspector.find_jobs(JobFilter())).jobs
 
 
-async def _is(storage: TroubledStorage, tracking_id: UUID, status: JobStatus) -> bool:
-    job = await storage.get_job(tracking_id)
-    return job is not None and job.status is status
+async def _is_given_back(jobs: JobQueues, tracking_id: UUID) -> bool:
+    job = await jobs.storage.get_job(tracking_id)
+    return job is not None and job.status is JobStatus.PENDING and job.fence > 2

@@ -214,6 +214,8 @@ class Journal:
         alone = [other for other in (run, *beside) if other.is_alone]
         if alone and beside:
             self.violated("E14", f"#{alone[0].number} has its last chance, and does not run alone")
+        if run.is_alone and any(grant is not run.grant for grant in self.ledger.held_by(run.place.name)):
+            self.violated("E14", f"#{run.number} has its last chance, and others would share its fate")
 
     def _check_grant(self, run: Run) -> None:
         grant, now = run.grant, self.universe.now
@@ -223,7 +225,7 @@ class Journal:
         if grant.lapses > 2:
             self.violated("E14", f"#{run.number} runs a job whose workers died {grant.lapses} times")
         is_held = grant.known_at is not None and now - grant.known_at > PROMPT
-        if grant.lapses == 1 and is_held and not (is_excused or run.was_blocked):
+        if grant.lapses and is_held and not (is_excused or run.was_blocked):
             self.violated("E14", f"#{run.number} was held ahead although its worker had died")
         if grant.ends <= now and not is_excused:
             self.violated("E6", f"#{run.number} starts after its lease has ended")

@@ -1,7 +1,7 @@
 """The ledger: what was really done to the storage, written at the moment it was done, and what is wrong about it."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -92,6 +92,15 @@ class Ledger:
         known = self.jobs[grant.lease.tracking_id]
         may_have_expired = known.expires is not None and max(known.expires, grant.ends) <= self._universe.now
         return known.latest is grant and grant.outcome is None and not grant.is_void and not may_have_expired
+
+    def held_by(self, worker: str) -> Iterator[Grant]:
+        """Return the leases that *worker* knows of and that stand: those jobs die with it."""
+        latest = (known.latest for known in self.jobs.values())
+        return (
+            grant
+            for grant in latest
+            if grant is not None and grant.worker == worker and grant.known_at is not None and self.stands(grant)
+        )
 
     def is_done_with(self, grant: Grant) -> bool:
         """Whether nobody runs the job again because this lease has ended."""

@@ -148,8 +148,15 @@ MUTANTS: Final = (
         "E14",
         "a job whose worker died is held ahead",
         "worker.slots:Slots._place",
-        "elif not lapses and not",
-        "elif lapses < LAST_CHANCE and not",
+        "elif not lapses:",
+        "elif lapses < LAST_CHANCE:",
+    ),
+    Mutant(
+        "E14",
+        "a last chance starts beside what waits",
+        "worker.slots:Slots._place_last_chance",
+        "or len(self._attempts) > 1",
+        "",
     ),
     Mutant("E15", "the wall clock decides", "clock:StorageClock.now", "if self._anchor is None:", "if True:"),
     Mutant(

@@ -47,7 +47,8 @@ class Slots:
         self._least_left = lease_for / MARGIN + lease_for / LOOKS
         self._max_running = max_running
         self._execution: Execution
-        self._solitude = Solitude()
+        self._solitude = Solitude(lease_for=lease_for)
+        self._is_cautious = False
         self._is_closed = False
         self._is_filling = False
         self._fell_idle = asyncio.Event()
@@ -66,8 +67,10 @@ class Slots:
 
     def appetites(self, now: datetime) -> dict[Lane, int]:
         """Return the lanes that are worth asking about at *now*, and how many jobs each of them could take in."""
-        if self._solitude.is_wanted or self._is_closed:
+        if self._is_closed:
             return {}
+        if self._solitude.is_wanted:
+            return self._appetite_for_one(now)
         due = [lane for lane in self._lanes if lane.wakes_at <= now]
         if self._max_running is None:
             return {lane: appetite for lane in due if (appetite := lane.appetite())}
@@ -81,24 +84,38 @@ class Slots:
         self._lanes.sort(key=appetites.__contains__)  # who gets something now comes last the next time
         return appetites
 
+    def _appetite_for_one(self, now: datetime) -> dict[Lane, int]:
+        """Return the lane to claim a single job of, which is then alone here; none while this worker holds others."""
+        if self._execution.running or len(self._attempts):
+            return {}
+        lane = self._solitude.next_lane(now=now)
+        return {} if lane is None else {lane: 1}
+
     def take_in(self, jobs: Sequence[JobRecord], *, ends_at: datetime) -> None:
         """Start claimed *jobs*, let them wait, or give them back."""
         # In their order, which a set of text would not keep from one process to the next.
         lanes = {queue_id: self._by_queue[queue_id] for queue_id in dict.fromkeys([job.queue_id for job in jobs])}
-        lapsed = {lanes[job.queue_id] for job in jobs if job.lapses}
-        for lane in lanes.values():
-            lane.be_cautious(has_lapsed=lane in lapsed)
+        self._be_cautious(has_lapsed=any(job.lapses for job in jobs))
         running, now = self._execution.running, self._clock.now()
-        for job in _by_urgency(jobs):
-            attempt = Attempt(job, lanes[job.queue_id], ends_at)
-            earlier = self._attempts.hold(attempt)
-            if earlier is None and job.tracking_id.int not in running:
+        if self._solitude.is_turn:
+            for lane in lanes.values():
+                self._solitude.want(lane, now=now)
+        attempts = [Attempt(job, lanes[job.queue_id], ends_at) for job in _by_urgency(jobs)]
+        earlier = [self._attempts.hold(attempt) for attempt in attempts]  # all, before one starts: is it alone?
+        for attempt, before in zip(attempts, earlier, strict=True):
+            if before is None and attempt.job.tracking_id.int not in running:
                 self._place(attempt, now)
             else:
-                self._take_in_again(attempt, earlier, now)
+                self._take_in_again(attempt, before, now)
         for lane in lanes.values():
             self._fill(lane)
-        self._start_alone()
+
+    def _be_cautious(self, *, has_lapsed: bool) -> None:
+        """Claim nothing ahead, in no lane, while claims find jobs whose worker had died: it may happen here next."""
+        if has_lapsed is not self._is_cautious:
+            self._is_cautious = has_lapsed
+            for lane in self._lanes:
+                lane.be_cautious(has_lapsed=has_lapsed)
 
     def _take_in_again(self, attempt: Attempt, earlier: Attempt | None, now: datetime) -> None:
         """Take in a job that this worker has had before, and may still run."""
@@ -120,29 +137,35 @@ class Slots:
         lapses = attempt.job.lapses
         if self._is_closed or self._is_too_late(attempt, now):
             self._release(attempt)
-        elif not lapses and not self._solitude.is_wanted:
+        elif not lapses:
             attempt.lane.ahead.append(attempt)
         elif lapses > LAST_CHANCE:
             attempt.phase, attempt.outcome = Phase.ENDED, died_too_often(attempt.job, at=now)
             self._settler.settle(attempt)
-        elif self._solitude.is_wanted:  # waiting beside it would share its fate
-            self._release(attempt)
         elif lapses == LAST_CHANCE:
-            self._place_alone(attempt, now)
+            self._place_last_chance(attempt, now)
         elif self._may_start(attempt.lane):
             self._execution.start(attempt)
         else:
             self._release(attempt)
 
-    def _place_alone(self, attempt: Attempt, now: datetime) -> None:
-        """Run a job that has twice outlived its worker with nothing beside it, so that only the killer is condemned."""
-        self.give_back()
-        self._solitude.want(attempt, until=now + self._lease_for)
+    def _place_last_chance(self, attempt: Attempt, now: datetime) -> None:
+        """
+        Start a job that has twice outlived its worker if this one runs and holds nothing else, or give it back.
+
+        Only the killer is condemned then: what ran beside it would share its fate, and so would it, waiting here.
+        """
+        if self._execution.running or len(self._attempts) > 1:
+            self._release(attempt)
+            self._solitude.want(attempt.lane, now=now)
+        else:
+            self._solitude.begin(attempt)
+            self._execution.start(attempt)
 
     # -- starting ------------------------------------------------------------------------------------------------------
 
     def _may_start(self, lane: Lane) -> bool:
-        if lane.running >= lane.options.max_concurrency or self._solitude.is_wanted:
+        if lane.running >= lane.options.max_concurrency:
             return False
         return self._max_running is None or len(self._execution.running) < self._max_running
 
@@ -190,22 +213,14 @@ class Slots:
             self._waker.freed(lane)
 
     def _fall_idle(self) -> None:
-        """Nothing runs any more: start what waits to be alone, or let claiming go on."""
+        """Nothing runs any more: somebody may have waited for that."""
         self._fell_idle.set()
-        self._start_alone()
         self._waker.stir()
 
     def settled(self) -> None:
-        """Take note that outcomes were answered: a job may have waited for that to be alone."""
-        self._start_alone()
-
-    def _start_alone(self) -> None:
-        """Start what waits to be alone, once this worker runs and holds nothing else: that would share its fate."""
-        if self._solitude.deadline is None or self._execution.running or len(self._attempts) > 1:
-            return
-        alone = self._solitude.take()
-        if alone is not None:
-            self._start_in_time(alone)
+        """Take note that outcomes were answered: a last chance may have waited for that."""
+        if self._solitude.is_wanted and not len(self._attempts):
+            self._waker.stir()
 
     def _start_in_time(self, attempt: Attempt) -> None:
         """
@@ -214,7 +229,6 @@ class Slots:
         A process that stood still, or whose loop was blocked, comes here before the keeper can tell it what it lost.
         """
         if self._is_too_late(attempt, self._clock.now()):
-            self._solitude.ended(attempt)
             self._release(attempt)
             self._waker.stir()
         else:
@@ -233,9 +247,8 @@ class Slots:
         return min(known, default=None)
 
     def tend(self, now: datetime) -> None:
-        """Give back what has waited too long by *now*, for solitude or for a slot."""
-        if self._solitude.deadline is not None and self._solitude.deadline <= now:
-            self.give_back()
+        """Give back what has waited too long by *now* for a slot, and end what has lasted too long."""
+        self._solitude.tend(now)
         if self._look_at is not None and timedelta(0) < self._look_at - now <= PATIENCE:  # more: the clock was set back
             return
         for lane, started in self._seen.items():
@@ -245,19 +258,12 @@ class Slots:
         self._seen = {lane: lane.started for lane in self._lanes if lane.ahead}
         self._look_at = now + PATIENCE if self._seen else None
 
-    def give_back(self) -> None:
-        """Release every job that is claimed but not started."""
-        for lane in self._lanes:
-            self._give_back_ahead(lane)
-        alone = self._solitude.give_up(rest_until=self._clock.now() + self._lease_for)
-        if alone is not None:
-            self._release(alone)
-            self._waker.stir()
-
     def close(self) -> None:
         """Start nothing more, and give back what has not started (E5)."""
         self._is_closed = True
-        self.give_back()
+        self._solitude.stop()
+        for lane in self._lanes:
+            self._give_back_ahead(lane)
 
     async def wait_until_idle(self, timeout: timedelta) -> None:
         """Wait until no handler runs any more, at most *timeout*."""
@@ -297,10 +303,9 @@ class Slots:
             self._release(attempt)
 
     def _forget(self, attempt: Attempt) -> None:
-        """Take *attempt* out of where it waits: for a slot, for solitude, or for its predecessor's end."""
+        """Take *attempt* out of where it waits: for a slot, or for its predecessor's end."""
         with suppress(ValueError):
             attempt.lane.ahead.remove(attempt)
-        self._solitude.discard(attempt)
         attempt.phase = Phase.ENDED
         self._waker.stir()
 
