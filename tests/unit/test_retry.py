@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pannier import NO_RETRY, Command, JobQueues, JobRecord, QueueOptions, RetryPolicy
+from pannier.errors import ConfigurationError
 from pannier.settlements import Failed, Retry
 from pannier.worker.failures import describe, judge
 
@@ -85,12 +86,16 @@ def test_some_errors_are_given_up_on() -> None:
         ({"first_delay": timedelta(-1)}, "first_delay"),
         ({"max_delay": timedelta(0)}, "max_delay"),
         ({"factor": 0.5}, "factor"),
+        ({"factor": float("nan")}, "factor"),
+        ({"max_attempts": "3"}, "max_attempts"),
+        ({"first_delay": 1}, "first_delay"),
+        ({"give_up_on": 1}, "give_up_on"),
         ({"give_up_on": ("ValueError",)}, "give_up_on"),
     ],
 )
 def test_a_policy_refuses_bad_values_by_name(options: dict[str, object], message: str) -> None:
     """When it is made."""
-    with pytest.raises((TypeError, ValueError), match=message):
+    with pytest.raises(ConfigurationError, match=message):
         RetryPolicy(**options)  # type: ignore[arg-type]  # the fault that the test is about
 
 

@@ -7,10 +7,16 @@ from typing import Final
 
 from attrs import field, frozen
 
+from pannier.checks import require_int, require_not_negative
+from pannier.errors import ConfigurationError
+
 
 def _kinds(given: Iterable[type[BaseException]]) -> tuple[type[BaseException], ...]:
     """Spell the converter's type out: checkers can't tell what a bare `tuple` takes."""
-    return tuple(given)
+    try:
+        return tuple(given)
+    except TypeError as error:
+        raise ConfigurationError(f"give_up_on must hold exception classes: {given!r} holds nothing") from error
 
 
 @frozen(kw_only=True)
@@ -28,6 +34,9 @@ class RetryPolicy:
         factor: What the bound grows by.
         max_delay: The most it grows to.
         give_up_on: Exceptions that no further attempt can mend.
+
+    Raises:
+        ConfigurationError: A value is of the wrong type, or out of its range; says which.
     """
 
     max_attempts: int = 10
@@ -37,15 +46,19 @@ class RetryPolicy:
     give_up_on: tuple[type[BaseException], ...] = field(default=(), converter=_kinds)
 
     def __attrs_post_init__(self) -> None:
-        if self.max_attempts < 1:
-            raise ValueError(f"max_attempts must be at least 1, not {self.max_attempts}")
-        if self.first_delay < timedelta(0) or self.max_delay < self.first_delay:
-            raise ValueError("first_delay must be at least 0, and max_delay at least first_delay")
-        if self.factor < 1:
-            raise ValueError(f"factor must be at least 1, not {self.factor}")
+        try:
+            require_int(self.max_attempts, "max_attempts", minimum=1)
+            require_not_negative(self.first_delay, "first_delay")
+            require_not_negative(self.max_delay, "max_delay")
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(str(error)) from error
+        if self.max_delay < self.first_delay:
+            raise ConfigurationError(f"max_delay ({self.max_delay}) must be at least first_delay ({self.first_delay})")
+        if isinstance(self.factor, bool) or not isinstance(self.factor, int | float) or not self.factor >= 1:
+            raise ConfigurationError(f"factor must be a number of at least 1, not {self.factor!r}")
         for kind in self.give_up_on:
             if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-                raise TypeError(f"give_up_on must hold exception classes, not {kind!r}")
+                raise ConfigurationError(f"give_up_on must hold exception classes, not {kind!r}")
 
     def delay(self, *, attempt: int, error: BaseException, random: Random) -> timedelta | None:
         """
