@@ -156,6 +156,14 @@ def simulation(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Try ten times the examples of bad input that the tests try; PANNIER_FUZZ_EXAMPLES says how many."""
+    install(session, "test")
+    examples = os.environ.get("PANNIER_FUZZ_EXAMPLES", "3000")
+    session.run("pytest", "tests/fuzz", SPREAD, *session.posargs, env={"PANNIER_FUZZ_EXAMPLES": examples})
+
+
+@nox.session
 def torture(session: nox.Session) -> None:
     """
     Kill real workers on SQLite and PostgreSQL, and lose nothing; see the rig find what is planted.

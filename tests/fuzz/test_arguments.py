@@ -2,10 +2,14 @@
 
 import asyncio
 import math
+import os
 from collections.abc import Mapping
+from contextlib import chdir
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from attrs import frozen
@@ -16,7 +20,9 @@ from pannier import NO_RETRY, Command, JobQueues, QueueOptions, RetryPolicy, Wor
 from pannier.cli.app import run
 from pannier.errors import ConfigurationError, PannierError, UsageError
 
-SLOW = settings(max_examples=60, suppress_health_check=list(HealthCheck))
+EXAMPLES = int(os.environ.get("PANNIER_FUZZ_EXAMPLES", "300")) // 10
+"""Of what takes a hundred times as long as the codec does."""
+SLOW = settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
 WORDS = st.text(st.characters(exclude_categories=()), max_size=20)
 JUNK: st.SearchStrategy[Any] = st.one_of(
     st.none(),
@@ -173,6 +179,36 @@ ARGUMENTS = st.lists(
 def test_any_command_line_ends_with_an_exit_code(command: list[str], arguments: list[str]) -> None:
     """What is wrong is said in words: no exception gets out of the command."""
     assert run([*command, *arguments]) in {0, 1, 2, 69, 78}
+
+
+BUSY_COMMANDS = st.sampled_from(
+    [
+        *(["worker"], ["worker", "x:y"], ["worker", "tests.fuzz"], ["demo", "memory://"], ["demo", "x:y"]),
+        *(["certify"], ["certify", "memory://"], ["new-adapter"], ["torture"], ["torture", "memory://"]),
+    ]
+)
+"""Those that would take long if anything were right about them; what `certify` does then is left out."""
+BUSY_ARGUMENTS = st.lists(
+    st.sampled_from(
+        [
+            *("--processes=0", "--processes=x", "--queues=", "--lease=0s", "--lease=x", "--probe=-1s", "--grace=1e99d"),
+            *("--keep=failed=x", "--keep=x", "--health-file=/", "--log-level=loud", "--max-running=0", "--stop-at-eof"),
+            *("--rule=R0", "--rule=R1", "--profile=x", "--expect=", "--seed=x", "--seed=-1", "--json=/", "--badge=/"),
+            *("--adapter=x:y", "--adapter=:", "-n", "-n=-1", "--compare=/", "--compare=nothing.json", "--help", "--"),
+            *("--jobs=0", "--kills=-1", "--workers=1", "--lease=nan", "--report=nothing", "..", "a/b", "class", "lmdb"),
+        ]
+    )
+    | st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=10),
+    max_size=4,
+)
+
+
+@SLOW
+@given(BUSY_COMMANDS, BUSY_ARGUMENTS)
+def test_any_line_of_a_busy_command_ends_with_an_exit_code(command: list[str], arguments: list[str]) -> None:
+    """So do those that start something: workers, the demonstration, the suite, the rig, a new adapter."""
+    with TemporaryDirectory() as folder, chdir(folder), patch.object(pytest, "main", return_value=0):
+        assert run([*command, *arguments]) in {0, 1, 2, 69, 78}
 
 
 @given(st.datetimes(timezones=st.just(UTC)), st.timedeltas(min_value=timedelta(microseconds=1)))
