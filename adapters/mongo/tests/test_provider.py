@@ -1,7 +1,7 @@
 """What is stored, and how it is claimed."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, TypeAlias
 from uuid import UUID
@@ -311,7 +311,7 @@ def test_claims_of_one_instant_share_the_jobs_out(
 
 
 class Meddled:
-    """The jobs as a claim reads them, where somebody settles one between the looks at two lines."""
+    """The jobs as a claim reads them, where somebody changes one between the looks at two lines."""
 
     def __init__(self, jobs: "AsyncCollection[JobDocument]", meddle: Callable[[], object]) -> None:
         self._jobs = jobs
@@ -327,13 +327,15 @@ class Meddled:
 def claim_beside(
     runner: asyncio.Runner, storage: "MongoStorage", mongo_url: str, database: str
 ) -> Iterator[Callable[..., Claimed]]:
-    """Claims while another program changes the job of a lease, between the looks at the leased and the other lines."""
+    """Claims while another program changes a job, between the looks at the leased and the other lines."""
     other: MongoClient[Mapping[str, object]] = MongoClient(mongo_url)
     jobs = other.get_database(database, codec_options=CODEC)["pannier_jobs"]
 
-    def claim_beside(claim: Claim, lease: Lease, change: "Mapping[str, object]") -> Claimed:
+    def claim_beside(
+        claim: Claim, found: "Mapping[str, object]", change: "Mapping[str, object] | Sequence[Mapping[str, object]]"
+    ) -> Claimed:
         opened = storage._checked
-        latest = Meddled(opened.store.latest, lambda: jobs.update_one(_queries.holding([lease]), change))
+        latest = Meddled(opened.store.latest, lambda: jobs.update_one(found, change))
         store = evolve(opened.store, latest=latest)  # type: ignore[arg-type]  # what a claim needs of it
         return runner.run(_claiming.claim_jobs(store, opened.reaches, claim))
 
@@ -348,7 +350,7 @@ def test_a_job_that_was_seen_twice_is_given_out_once(
     runner.run(storage.store_jobs([new_job(ids())]))
     (job,) = runner.run(storage.claim_jobs(claim_of())).jobs
     retry = _queries.retried(to_tree(error_at()), T0, ObjectId())
-    claimed = claim_beside(claim_of(limit=2, now=T0 + LEASE), job.lease, retry)
+    claimed = claim_beside(claim_of(limit=2, now=T0 + LEASE), _queries.holding([job.lease]), retry)
 
     assert [taken.lease for taken in claimed.jobs] == [Lease(job.tracking_id, 2)]
     assert claimed.next_due is None
@@ -362,10 +364,57 @@ def test_a_job_that_was_leased_since_it_was_read_is_passed_over_even_if_that_is_
     (job,) = runner.run(storage.claim_jobs(claim_of())).jobs
     taken = _queries.claimed(worker_id="bob", lease_end=T0 + 2 * LEASE, mark=ObjectId(), lapses=1)
     now = T0 + 3 * LEASE
-    claimed = claim_beside(claim_of(limit=2, now=now), job.lease, taken)
+    claimed = claim_beside(claim_of(limit=2, now=now), _queries.holding([job.lease]), taken)
 
     assert claimed.jobs == ()
     assert claimed.next_due == now
+
+
+@pytest.mark.parametrize(
+    ("ends", "limit"),
+    [(T0 + LEASE, 1), (T0, 1), (T0 + LEASE, 0)],
+    ids=["leased", "leased and lapsed", "leased, and nothing wanted"],
+)
+def test_a_job_that_another_claim_took_between_the_looks_counts_by_its_lease(
+    runner: asyncio.Runner,
+    storage: "MongoStorage",
+    claim_beside: Callable[..., Claimed],
+    ids: NewId,
+    ends: datetime,
+    limit: int,
+) -> None:
+    """It was no lease yet when the claim read those, and waited no more when it read what waits (R91, R121)."""
+    job = new_job(ids())
+    runner.run(storage.store_jobs([job]))
+    taken = _queries.claimed(worker_id="bob", lease_end=ends, mark=ObjectId(), lapses=0)
+    claimed = claim_beside(claim_of(limit=limit), _queries.pending([job.tracking_id], 0), taken)
+
+    assert claimed.jobs == ()
+    assert claimed.next_due == ends
+
+
+def test_a_job_that_was_given_back_between_the_looks_is_claimed(
+    runner: asyncio.Runner, storage: "MongoStorage", claim_beside: Callable[..., Claimed], ids: NewId
+) -> None:
+    """It was leased when the claim read the leases, and waits when the claim reads what waits (R91, R121)."""
+    runner.run(storage.store_jobs([new_job(ids())]))
+    (job,) = runner.run(storage.claim_jobs(claim_of())).jobs
+    found = {**_queries.holding([job.lease]), "worker_id": job.worker_id}
+    claimed = claim_beside(claim_of(limit=2), found, _queries.released(ObjectId()))
+
+    assert [taken.lease for taken in claimed.jobs] == [Lease(job.tracking_id, 2)]
+
+
+def test_looking_again_for_leases_counts_none_that_the_claim_takes(
+    runner: asyncio.Runner, storage: "MongoStorage", ids: NewId
+) -> None:
+    """Nor what has expired: where nothing is left to claim, next_due is after now (R121)."""
+    runner.run(storage.store_jobs([new_job(ids()), new_job(ids(), expire_on=T0 + SECOND)]))
+    assert len(runner.run(storage.claim_jobs(claim_of(limit=2))).jobs) == 2
+    claimed = runner.run(storage.claim_jobs(claim_of(limit=2, now=T0 + LEASE)))
+
+    assert len(claimed.jobs) == 1
+    assert claimed.next_due is None
 
 
 def test_a_look_ahead_to_the_end_of_the_calendar_sees_all(

@@ -4,11 +4,11 @@ Claiming: read the fronts of the lines, then lease what was read by a guarded up
 No lock is held in between. What another claim, a cancel or a purge was quicker with does not match the guard any more.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from heapq import merge
 from itertools import groupby
-from typing import Final
+from typing import Final, TypeVar
 from uuid import UUID
 
 from attrs import define, field
@@ -24,6 +24,8 @@ from pannier_mongo import _ending, _queries
 from pannier_mongo._connection import Session, Store, yield_between
 from pannier_mongo._documents import LEASED, RESOLUTION, UNREADABLE, JobDocument, check_text, leased, to_job
 from pannier_mongo._lines import Front, Horizon, Reaches, read_front
+
+State = TypeVar("State")
 
 CHUNK: Final = 500
 """Jobs in one update."""
@@ -97,6 +99,32 @@ class _Claiming:
                 break
             fronts = [await self._read(queue_id, -priority, wanted) for priority, queue_id in same]
             wanted -= self._add(self.pending, fronts, wanted)
+        for queue_id in known:
+            await self._look_again_for_leases(queue_id)
+
+    async def _look_again_for_leases(self, queue_id: str) -> None:
+        """
+        Count the leases of a queue that began while its lines were read.
+
+        A job that another claim took after the first look at the leases, and before the look at its own line, was in
+        neither. Only to be counted, not to be taken: what it stands before has been chosen already (R25). A job that
+        was given back in between was a lease at the first look, and waits at the second: it is seen.
+        """
+        if self._has_more:
+            return  # the claimer asks again anyway
+        chosen = {document["_id"] for document in self.lapsed}
+        front = await read_front(
+            self.store,
+            self.reaches,
+            (queue_id, LEASED),
+            self.horizon,
+            wanted=len(chosen),
+            max_expired=MAX_EXPIRED,
+        )
+        self._note(front.next_due)
+        for document in front.fresh:
+            if document["_id"] not in chosen:
+                self._note(document["dequeue_after"])
 
     async def _read(self, queue_id: str, line: int, wanted: int) -> Front:
         room = MAX_EXPIRED - len(self.expired)
@@ -146,14 +174,10 @@ class _Claiming:
         A pending job can't change without a new fence, so what was read is what was leased, and is read again only
         where somebody else has got a part of it.
         """
-        by_fence: dict[int, list[UUID]] = {}
-        for document in chosen:
-            by_fence.setdefault(document["fence"], []).append(document["_id"])
         update = self._update(lapses=0)
         writes = [
-            UpdateMany(_queries.pending(portion, fence), update)
-            for fence, ids in by_fence.items()
-            for portion in _queries.portions(ids)
+            UpdateMany(_queries.pending(ids, fence), update)
+            for fence, ids in _alike(chosen, lambda document: document["fence"])
         ]
         done = await self.store.jobs.bulk_write(writes, ordered=False)
         if done.matched_count == len(chosen):
@@ -170,24 +194,19 @@ class _Claiming:
         So are those that were leased or renewed since they were read, even if that is over, too: others may have come
         to stand before them (R25).
         """
-        as_read = {document["_id"]: (document["fence"], document["dequeue_after"]) for document in chosen}
 
-        async def take(ids: Sequence[UUID], session: Session | None) -> list[JobDocument]:
+        async def take(documents: Sequence[JobDocument], session: Session | None) -> list[JobDocument]:
             update = self._update(lapses=1)
-            by_lease: dict[tuple[int, datetime], list[UUID]] = {}
-            for tracking_id in ids:
-                by_lease.setdefault(as_read[tracking_id], []).append(tracking_id)
             writes = [
-                UpdateMany(_queries.lapsed(portion, fence, end), update)
-                for (fence, end), same in by_lease.items()
-                for portion in _queries.portions(same)
+                UpdateMany(_queries.lapsed(ids, fence, end), update)
+                for (fence, end), ids in _alike(
+                    documents, lambda document: (document["fence"], document["dequeue_after"])
+                )
             ]
             await self.store.jobs.bulk_write(writes, ordered=False, session=session)
-            return await self._read_taken(ids, session)
+            return await self._read_taken([document["_id"] for document in documents], session)
 
-        parts, _ = await self.store.without_waiting(
-            [document["_id"] for document in chosen], lambda tracking_id: tracking_id, take
-        )
+        parts, _ = await self.store.without_waiting(chosen, lambda document: document["_id"], take)
         for part in parts:
             self.taken += part
 
@@ -220,6 +239,16 @@ class _Claiming:
             except UNREADABLE as error:  # damaged by another hand (R56)
                 unreadable.append(_unreadable(document, error))
         return Claimed(jobs=tuple(jobs), unreadable=tuple(unreadable), next_due=self.next_due)
+
+
+def _alike(
+    documents: Iterable[JobDocument], state_of: Callable[[JobDocument], State]
+) -> Iterator[tuple[State, Sequence[UUID]]]:
+    """Gather the ids of jobs that one filter can guard, since they were read in the same state."""
+    by_state: dict[State, list[UUID]] = {}
+    for document in documents:
+        by_state.setdefault(state_of(document), []).append(document["_id"])
+    return ((state, portion) for state, ids in by_state.items() for portion in _queries.portions(ids))
 
 
 def _unreadable(document: JobDocument, error: Exception) -> Unreadable:
