@@ -285,6 +285,19 @@ def test_a_damaged_job_stops_no_other(
     assert (stored["status"], stored["command"]) == ("failed", {"encoding": "json", "text": "{"})
 
 
+@pytest.mark.parametrize("junk", [None, 7, "0", {"0": 0}, [None], [0, 101], [0, True], [[0]]], ids=repr)
+def test_a_damaged_queue_stops_no_other_and_loses_no_job(
+    runner: asyncio.Runner, storage: "MongoStorage", other: "Database", ids: NewId, junk: object
+) -> None:
+    """Where another hand has left no priorities, a claim looks at all that there are (R56)."""
+    own, beside = new_job(ids(), "damaged", priority=-3), new_job(ids(), "whole")
+    runner.run(storage.store_jobs([own, beside]))
+    runner.run(other["pannier_queues"].update_one({"_id": "damaged"}, {"$set": {"priorities": junk}}))
+    claimed = runner.run(storage.claim_jobs(claim_of("damaged", "whole", limit=3)))
+
+    assert {job.tracking_id for job in claimed.jobs} == {own.tracking_id, beside.tracking_id}
+
+
 def test_claims_of_one_instant_share_the_jobs_out(
     runner: asyncio.Runner, storage: "MongoStorage", make: MakeStorage, ids: NewId
 ) -> None:

@@ -22,7 +22,16 @@ from pannier.records import JobRecord, Lease
 from pannier.transitions import lease_end
 from pannier_mongo import _ending, _queries
 from pannier_mongo._connection import Session, Store, yield_between
-from pannier_mongo._documents import LEASED, RESOLUTION, UNREADABLE, JobDocument, check_text, leased, to_job
+from pannier_mongo._documents import (
+    LEASED,
+    RESOLUTION,
+    UNREADABLE,
+    JobDocument,
+    check_text,
+    leased,
+    to_job,
+    to_priorities,
+)
 from pannier_mongo._lines import Front, Horizon, Reaches, read_front
 
 State = TypeVar("State")
@@ -84,7 +93,7 @@ class _Claiming:
         names = [queue_id for demand in self.claim.demands for queue_id in demand.queue_ids]
         priorities: dict[str, Sequence[int]] = {}
         async for queue in self.store.queues.find({"_id": {"$in": names}}):
-            priorities[queue["_id"]] = queue["priorities"]
+            priorities[queue["_id"]] = to_priorities(queue)
         for demand in self.claim.demands:
             await self._choose(demand, priorities)
 

@@ -14,7 +14,7 @@ from pannier import jsontext
 from pannier.errors import UnstorableError
 from pannier.errortext import StoredError, from_tree
 from pannier.instants import round_down, round_up
-from pannier.records import JobError, JobRecord, JobStatus, Json, Payload, StoredResult
+from pannier.records import PRIORITIES, JobError, JobRecord, JobStatus, Json, Payload, StoredResult
 
 
 class StoredPayload(TypedDict):
@@ -227,6 +227,18 @@ def leased(document: JobDocument, *, worker_id: str, lease_end: datetime) -> Job
         "dequeue_after": lease_end,
         "worker_id": worker_id,
     }
+
+
+def to_priorities(document: QueueDocument) -> Sequence[int]:
+    """
+    Return the priorities that the jobs of a queue have had; all that there are, where another hand has left no list.
+
+    Then a claim looks at lines in which nothing ever stood, which costs time, and overlooks no job.
+    """
+    found: object = document.get("priorities")
+    if not isinstance(found, list) or not all(type(each) is int and each in PRIORITIES for each in found):
+        return PRIORITIES
+    return sorted(set(found))
 
 
 def is_claimable(document: JobDocument) -> bool:
