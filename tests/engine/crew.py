@@ -12,6 +12,12 @@ DEADLINE_SECONDS: Final = 90
 ROOT: Final = Path(__file__).parents[2]
 
 
+def processor_seconds(pid: int) -> float:
+    """Return how long a process has been on a processor so far, in all of its threads."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
 class Crew:
     """Processes that run `pannier worker` on the program of the tests, with leases of two seconds."""
 

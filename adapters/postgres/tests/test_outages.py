@@ -13,7 +13,7 @@ from uuid import UUID
 
 import pytest
 from tests.engine import program
-from tests.engine.crew import DEADLINE_SECONDS, Crew
+from tests.engine.crew import DEADLINE_SECONDS, Crew, processor_seconds
 
 from pannier import JobQueues
 from pannier.errors import StorageUnavailableError
@@ -182,3 +182,28 @@ def test_two_workers_lose_nothing_when_one_of_them_and_then_the_server_is_killed
     in_progress = 4 + 2 * 4  # what one worker held when it was killed, and two when the server was
     assert total <= crew.count("end") <= total + in_progress
     assert crew.count("start") <= total + in_progress
+
+
+def test_a_worker_whose_server_is_down_hardly_uses_the_processor(crew: Crew, postgres_server: "PostgresServer") -> None:
+    """Less than a twentieth of one, while it tries to claim, renew, settle and listen again and again (R113)."""
+    jobs = JobQueues(crew.url, handlers=program.jobs.registry)
+
+    async def queue() -> list[UUID]:
+        async with jobs:
+            return await jobs.queue_jobs([program.Sleep(0.1, crew.journal) for _ in range(40)])
+
+    queued = asyncio.run(queue())
+    worker = crew.hire()
+    crew.wait_for("end", 8)
+    postgres_server.stop()
+    try:
+        time.sleep(2)  # a lease: what ran and waited has been given up
+        before, began = processor_seconds(worker.pid), time.monotonic()
+        time.sleep(8)
+        share = (processor_seconds(worker.pid) - before) / (time.monotonic() - began)
+    finally:
+        postgres_server.start()
+
+    assert worker.poll() is None
+    assert share < 0.05
+    crew.wait_for("end", len(queued))
