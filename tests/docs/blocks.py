@@ -7,6 +7,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 DIRECTIVES = {"{code-block}", "{not-run}"}
+INCLUDE = "{literalinclude}"
 
 
 @frozen
@@ -40,7 +41,7 @@ class Options:
 def blocks_of(page: Path) -> list[Block]:
     """Return every code block of *page*, in order."""
     tokens = MarkdownIt("commonmark").parse(page.read_text())
-    return [block for token in tokens for block in as_block(token)]
+    return [block for token in tokens for block in (*as_block(token), *as_included(token, page))]
 
 
 def as_block(token: Token) -> list[Block]:
@@ -63,6 +64,18 @@ def as_block(token: Token) -> list[Block]:
             because=options.values.get("because", ""),
         )
     ]
+
+
+def as_included(token: Token, page: Path) -> list[Block]:
+    """Return the file that *token* includes whole, under a caption: one or none."""
+    directive, _, path = token.info.strip().partition(" ")
+    if token.type != "fence" or directive != INCLUDE:
+        return []
+    values = options_of(token.content).values
+    if "caption" not in values:
+        return []
+    text = (page.parent / path).read_text()
+    return [Block(values.get("language", ""), text, token.map[0] + 1 if token.map else 0, values["caption"])]
 
 
 def options_of(content: str) -> Options:

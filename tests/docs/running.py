@@ -2,7 +2,8 @@
 Running a page: its blocks in order, as a reader would, in a folder of the page's own.
 
 - `python`: run in one namespace a page; a block with `await` at its top level runs on the page's one event loop.
-- a block with a caption: written to the file that the caption names. Python, TOML, JSON, YAML and INI must parse.
+- a block with a caption, or a file that is included under one: written to the file that the caption names. Python,
+  TOML, JSON, YAML and INI must parse.
 - `console`: each line behind `$ `, with those behind `> ` that go on with it, is run by bash; the lines below are what
   it prints, `...` standing for anything. A command that ends in `&` runs on until the page ends, and is then asked to
   stop. `pip install` is not done again: what it names must be a distribution of this project, or one that is installed,
