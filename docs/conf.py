@@ -7,7 +7,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "pannier"
-author = "the authors of pannier"
+author = "the pannier developers"
+project_copyright = f"2026, {author}"
 release = version_of("pannier")
 version = release
 
