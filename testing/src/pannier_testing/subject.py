@@ -155,7 +155,11 @@ def names_server(url: str) -> bool:
 
 
 def with_timeout(url: str, timeout: timedelta) -> str:
-    """Return *url* with another timeout: how long a call may take, an option of every storage."""
+    """
+    Return *url* with another timeout: how long a call may take.
+
+    An option of every storage that has a server or offers transactions; nobody else's URL is changed (R39, R109-R113).
+    """
     parts = urlsplit(url)
     others = [option for option in parts.query.split("&") if option and option.partition("=")[0] != "timeout"]
     query = "&".join([*others, f"timeout={timeout.total_seconds():g}"])

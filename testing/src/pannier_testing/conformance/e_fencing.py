@@ -205,6 +205,28 @@ async def refused_settlements_are_named_exactly(trial: Trial) -> None:
         )
 
 
+@rule("R45")
+async def a_large_batch_is_answered_to_its_last_lease(trial: Trial) -> None:
+    """Of a large batch, past the usual limits of a statement, every lease is renewed and settled, or named."""
+    storage, queue = await trial.open(), trial.queue()
+    size = trial.sized("leases of the largest batch", 1_200, least=1_001, seconds=1)
+    await storage.store_jobs([trial.job(queue) for _ in range(size)])
+    held = await acts.take(storage, claim_of(queue, limit=size))
+    trial.check.equal(len(held), size, "as many jobs are claimed as are due")
+    stale = [Lease(job.tracking_id, job.fence + 1) for job in held[-2:]]
+    leases = [job.lease for job in held] + stale
+
+    lost = await storage.renew_leases(leases, now=T0, lease_for=HOUR)
+    trial.check.counts(lost, stale, "the last leases of a large renewal are stale")
+    early = await acts.claimed_ids(storage, queue, now=T0 + HOUR - trial.tick, limit=size)
+    trial.check.equal(early, [], "all other leases of a large renewal are renewed")
+
+    refused = await storage.settle_jobs([Settlement(lease, Succeeded()) for lease in leases], now=T0)
+    trial.check.counts(refused, stale, "the last leases of a large batch of settlements are stale")
+    again = await acts.claimed_ids(storage, queue, now=T0 + HOUR, limit=size)
+    trial.check.equal(again, [], "all other settlements of a large batch are applied")
+
+
 @rule("R45", needs=frozenset({Need.INSPECT}))
 async def a_lease_from_before_a_requeue_is_lost(trial: Trial) -> None:
     """Once its job was requeued an old lease is refused, also while nobody has claimed the job again."""

@@ -1,5 +1,6 @@
 """Section J: jobs that expire, that are purged, and that are requeued."""
 
+from collections import Counter
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -112,6 +113,33 @@ async def a_purge_is_a_bounded_step(trial: Trial) -> None:
             seen=f"{deleted} deleted, {marked} marked",
         )
     trial.check.equal((marked, deleted), (7, 14), "all that expired was marked once, and all was deleted")
+
+
+@rule("R72")
+async def the_limit_of_a_purge_is_that_of_the_call(trial: Trial) -> None:
+    """One call marks and deletes at most limit jobs of all queues and statuses together, and counts what it did."""
+    for is_filtered in (False, True):
+        storage = await trial.open()
+        queues = [trial.queue() for _ in range(3)]
+        over = [trial.job(queue) for queue in queues for _ in range(2)]
+        expiring = [trial.job(queue, expire_on=T0 + MINUTE) for queue in queues for _ in range(2)]
+        await storage.store_jobs(over + expiring)
+        for job in over[::2]:
+            await acts.cancelled(storage, job)
+        for job in await acts.claim(storage, *queues, limit=3):
+            await acts.must_settle(trial.check, storage, job, failed())
+        asked = frozenset(queues) if is_filtered else None
+        seen = await acts.purge(storage, *ENDED, now=T0 + MINUTE, limit=2, queue_ids=asked)
+        left = [await storage.get_job(job.tracking_id) for job in over + expiring]
+        after = Counter(job.status for job in left if job is not None)
+        trial.check.true(
+            seen.expired <= 2 and seen.deleted <= 2 and seen != Purged(0, 0),
+            "a purge with limit=2 of three queues, each with more to do",
+            expected="at most 2 expired, at most 2 deleted, not nothing",
+            seen=seen,
+        )
+        did = Purged(after[JobStatus.EXPIRED], left.count(None))
+        trial.check.equal(did, seen, "how many jobs that purge has marked and deleted, and what it says")
 
 
 @rule("R72")
@@ -424,6 +452,25 @@ async def an_expired_job_never_runs(trial: Trial) -> None:
         trial.check.equal(taken, [], "a job that is EXPIRED is never claimed, not even at an earlier now")
 
 
+@rule("R77")
+async def an_expired_job_keeps_what_its_attempts_left(trial: Trial) -> None:
+    """Marking a job that has run, waiting again or with a lapsed lease, changes its status and finished_at only."""
+    storage = await trial.open()
+    for settles in (True, False):
+        for is_claimed_first in (True, False):
+            job = await _tried_twice(trial, storage)
+            if settles:
+                await acts.must_settle(trial.check, storage, job, retry(T0 + 2 * MINUTE))
+            (before,) = await trial.read(storage, job)
+            if is_claimed_first:  # which may mark it (R33)
+                await acts.claim(storage, job.queue_id, now=T0 + DAY)
+            await acts.purge(storage, now=T0 + DAY, queue_ids=frozenset({job.queue_id}))
+            expired = evolve(before, status=JobStatus.EXPIRED, finished_at=T0 + DAY)
+            trial.check.equal(
+                await trial.read(storage, job), [expired], f"a job that was {before.status} and had errors, expired"
+            )
+
+
 @rule("R77", needs=frozenset({Need.INSPECT}))
 async def an_expired_job_is_listed(trial: Trial) -> None:
     """A job that a purge has marked is found among the EXPIRED ones, its payload intact."""
@@ -502,15 +549,25 @@ async def a_requeued_job_starts_anew(trial: Trial) -> None:
             )
 
 
+@rule("R78", needs=frozenset({Need.INSPECT}))
+async def a_requeue_replaces_an_expiry_that_lies_ahead(trial: Trial) -> None:
+    """A job that ended before its expiry gets the expiry of its requeue, be it none, an earlier or a later one."""
+    storage = await trial.open()
+    for status in (JobStatus.FAILED, JobStatus.CANCELLED):
+        for expire_on in (None, T0 + 2 * MINUTE, T0 + 3 * DAY):
+            job, now = await _lived_through(trial, storage, status), T0 + MINUTE
+            answer = await inspector_of(storage).requeue_job(job.tracking_id, now=now, expire_on=expire_on)
+            trial.check.equal(answer, Requeue.REQUEUED, f"requeueing a job that is {status} before its expiry")
+            (anew,) = await trial.read(storage, job)
+            trial.check.equal(anew.expire_on, expire_on, f"the expiry of a job requeued before {job.expire_on}")
+            last = T0 + 10 * DAY if expire_on is None else expire_on - trial.tick
+            taken = await acts.claimed_ids(storage, job.queue_id, now=last)
+            trial.check.equal(taken, [job.tracking_id], f"a job requeued to expire on {expire_on}, claimed at {last}")
+
+
 async def _lived_through(trial: Trial, storage: JobStorageProvider, status: JobStatus) -> JobRecord:
     """Return a job with errors, progress and lapses that has come to *status* while it ran."""
-    fresh = trial.job(trial.queue(), key="kept", metadata={"tenant": "acme"}, expire_on=T0 + DAY, priority=3)
-    job = await trial.started(storage, fresh)
-    await acts.must_settle(trial.check, storage, job, retry(T0 + SECOND))
-    await acts.claim(storage, job.queue_id, now=T0 + SECOND)
-    [job] = await acts.claim(storage, job.queue_id, now=T0 + SECOND + LEASE)
-    if trial.offers(Need.RESULTS):
-        await results_of(storage).store_progress(job.lease, Payload("half way"))
+    job = await _tried_twice(trial, storage)
     match status:
         case JobStatus.FAILED:
             await acts.must_settle(trial.check, storage, job, failed())
@@ -521,6 +578,18 @@ async def _lived_through(trial: Trial, storage: JobStorageProvider, status: JobS
     (ended,) = await trial.read(storage, job)
     trial.check.equal(ended.status, status, f"a job that ran can come to {status}")
     return ended
+
+
+async def _tried_twice(trial: Trial, storage: JobStorageProvider) -> JobRecord:
+    """Return a job that was retried, has lapsed and is running again, with an error, progress and an expiry."""
+    fresh = trial.job(trial.queue(), key="kept", metadata={"tenant": "acme"}, expire_on=T0 + DAY, priority=3)
+    job = await trial.started(storage, fresh)
+    await acts.must_settle(trial.check, storage, job, retry(T0 + SECOND))
+    await acts.claim(storage, job.queue_id, now=T0 + SECOND)
+    [job] = await acts.claim(storage, job.queue_id, now=T0 + SECOND + LEASE)
+    if trial.offers(Need.RESULTS):
+        await results_of(storage).store_progress(job.lease, Payload("half way"))
+    return job
 
 
 @rule("R78", needs=frozenset({Need.INSPECT}))

@@ -328,6 +328,24 @@ class GivesTheBatchUp(Model):
         return lost or super().renew(asked, now, lease_for)
 
 
+@on_model("R45")
+class SettlesFiveHundred(Model):
+    """Settles the first 500 of a batch, as many as go into its statement, and answers as if that were all."""
+
+    def settle(self, settlements: Iterable[Settlement], now: datetime) -> frozenset[Lease]:
+        """Forget the rest."""
+        return super().settle(list(settlements)[:500], now)
+
+
+@on_model("R45")
+class RenewsNinetyNine(Model):
+    """Renews the first 99 leases of a batch, and answers as if that were all."""
+
+    def renew(self, leases: Iterable[Lease], now: datetime, lease_for: timedelta) -> frozenset[Lease]:
+        """Forget the rest."""
+        return super().renew(list(leases)[:99], now, lease_for)
+
+
 class NamelessModel(Model):
     """Settles by tracking id, whatever the fence and the status."""
 

@@ -70,6 +70,21 @@ class DeletesWhatItHasJustMarked(Model):
 
 
 @on_model("R72")
+class PurgesEachQueueToTheLimit(Model):
+    """Gives each queue the whole limit of a purge."""
+
+    def purge(self, stale: StaleJobs) -> Purged:
+        """Purge queue by queue."""
+        queue_ids = {job.queue_id for job in self.jobs.values()} if stale.queue_ids is None else stale.queue_ids
+        steps = [super(PurgesEachQueueToTheLimit, self).purge(self.only(stale, queue_id)) for queue_id in queue_ids]
+        return Purged(sum(step.expired for step in steps), sum(step.deleted for step in steps))
+
+    def only(self, stale: StaleJobs, queue_id: str) -> StaleJobs:
+        """Ask the same of one queue."""
+        return evolve(stale, queue_ids=frozenset({queue_id}))
+
+
+@on_model("R72")
 class PurgesWithoutALimit(Model):
     """Deletes and marks everything in one call."""
 
@@ -247,6 +262,19 @@ class ForgetsTheCommandOfAnExpiredJob(Model):
 
 
 @on_model("R77")
+class ForgetsTheErrorsOfAnExpiredJob(Model):
+    """Drops the errors of earlier attempts when a job is marked EXPIRED."""
+
+    def purge(self, stale: StaleJobs) -> Purged:
+        """Begin the story with its end."""
+        purged = super().purge(stale)
+        for job in list(self.jobs.values()):
+            if job.status is JobStatus.EXPIRED:
+                self.put(evolve(job, errors=()))
+        return purged
+
+
+@on_model("R77")
 class HidesExpiredJobs(Model):
     """Lists no job that is EXPIRED, unless all statuses are asked for."""
 
@@ -316,6 +344,16 @@ class RequeuesWithTheOldExpiry(RequeuesWrongly):
         """Keep the old one, as long as it lies ahead."""
         is_ahead = before.expire_on is not None and before.expire_on > after.execute_after
         return evolve(after, expire_on=before.expire_on if is_ahead else None)
+
+
+@on_model("R78")
+class TakesNoExpiryForTheOldOne(RequeuesWrongly):
+    """Leaves the expiry of a requeued job where it still lies ahead and no other is given, as COALESCE does."""
+
+    def spoil(self, after: JobRecord, before: JobRecord) -> JobRecord:
+        """Confuse None with "as it was"."""
+        is_ahead = before.expire_on is not None and before.expire_on > after.execute_after
+        return evolve(after, expire_on=before.expire_on) if after.expire_on is None and is_ahead else after
 
 
 @on_model("R78")
