@@ -130,8 +130,8 @@ MUTANTS: Final = (
         "E12",
         "results are not checked",
         "worker.execution:Execution._outcome",
-        ".encode(result, registration.result)",
-        ".encode(result, type(result))",
+        "course.encode(result, course.result)",
+        "course.encode(result, type(result))",
     ),
     Mutant(
         "E13",

@@ -64,8 +64,9 @@ class Settler:
 
     def settle(self, attempt: Attempt) -> None:
         """Take in an attempt that has ended. Its outcome is sent in the background."""
+        if not self._waiting:  # else it was asked already
+            self._ask()
         self._waiting.append(attempt)
-        self._ask()
 
     def fail_unreadable(self, unreadable: Unreadable) -> None:
         """Let a job whose stored form can't be read fail for good; what is stored of it stays (R56)."""
@@ -96,9 +97,8 @@ class Settler:
         return True
 
     def _ask(self) -> None:
-        if not self._asked.is_set():
-            self._asked.set()
-            self._idle.clear()
+        self._asked.set()
+        self._idle.clear()
 
     async def _settle(self, batch: list[Attempt], unreadable: list[Settlement]) -> None:
         """Settle a batch. One that is refused again is settled one by one, so that no outcome holds up the others."""

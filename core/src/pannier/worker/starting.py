@@ -5,7 +5,10 @@ import sys
 from collections.abc import Coroutine
 from contextvars import Context
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
+
+NAME: Final = "pannier attempt"
+"""What every attempt's task is called: a number of its own, which asyncio would make up, costs 0.1 us."""
 
 
 class Start(Protocol):
@@ -22,5 +25,5 @@ def starter(loop: asyncio.AbstractEventLoop) -> Start:
     saves 2.5 of the 4 us that a task costs. A program's own task factory is respected.
     """
     if sys.version_info >= (3, 12) and loop.get_task_factory() is None:
-        return partial(asyncio.Task, loop=loop, eager_start=True)
-    return loop.create_task
+        return partial(asyncio.Task, loop=loop, eager_start=True, name=NAME)
+    return partial(loop.create_task, name=NAME)
