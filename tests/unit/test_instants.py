@@ -19,6 +19,14 @@ def test_microseconds_are_exact(at: datetime) -> None:
     assert from_microseconds(to_microseconds(at)) == at
 
 
+@given(st.one_of(st.integers(0, 2**33 * 1_000_000), st.integers(2**32 * 1_000_000 - 9, 2**32 * 1_000_000 + 9)))
+def test_microseconds_of_every_size_come_back(count: int) -> None:
+    """R81: what is made by way of a float, up to 2106, and what is not."""
+    at = from_microseconds(count)
+    assert to_microseconds(at) == count
+    assert at.tzinfo is UTC
+
+
 @pytest.mark.parametrize(
     ("at", "count"),
     [

@@ -11,6 +11,9 @@ from typing import Final
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)
 
+_EXACT_IN_FLOATS: Final = 2**32 * 1_000_000
+_from_timestamp: Final = datetime.fromtimestamp
+
 
 def utc(at: object, name: str) -> datetime:
     """
@@ -39,8 +42,15 @@ def to_microseconds(at: datetime) -> int:
 
 
 def from_microseconds(microseconds: int) -> datetime:
-    """Return the UTC instant that lies *microseconds* after 1970."""
-    return EPOCH + timedelta(0, 0, microseconds)  # by position: a third quicker, and every row has four
+    """
+    Return the UTC instant that lies *microseconds* after 1970, exactly.
+
+    0.17 us in this century, by way of a float, and 0.32 else: every row has four. Two neighbouring floats lie half a
+    microsecond apart at most up to 2106, so that rounding finds the right one.
+    """
+    if 0 <= microseconds < _EXACT_IN_FLOATS:
+        return _from_timestamp(microseconds / 1_000_000, UTC)
+    return EPOCH + timedelta(0, 0, microseconds)  # by position: a third quicker
 
 
 def round_down(at: datetime, resolution: timedelta) -> datetime:
