@@ -143,7 +143,7 @@ def to_claimed_job(row: ClaimedRow, *, worker_id: str, ends_at: datetime) -> Job
     """
     Return the job that *row* holds, leased to *worker_id* until *ends_at*. Raises as `to_job`.
 
-    5 us: every job passes through here, and a tenth of what it costs is spent.
+    2.6 us: every job passes through here, and a tenth of what it costs is spent.
     """
     (
         _, _, expire_on, tracking_id, queue_id, fence, command, command_encoding, execute_after, created_at, priority,
@@ -282,6 +282,8 @@ def to_errors(text: str | bytes) -> tuple[JobError, ...]:
 def _payload(data: str | bytes, encoding: str) -> Payload:
     if not encoding:
         raise ValueError("it has no encoding")
+    if type(data) is str:  # and so decodable: 0.1 us less for the payload that every job has
+        return restore_payload(jsontext.load(data), encoding)
     return restore_payload(data if isinstance(data, bytes) else _load(data), encoding)
 
 

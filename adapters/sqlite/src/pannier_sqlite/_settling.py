@@ -35,7 +35,7 @@ class _Failure:
 class _Round:
     """Settlements of as many jobs, so that their order does not matter; encoded, each kind for itself."""
 
-    settlements: list[Settlement] = field(factory=list[Settlement])
+    settlements: Sequence[Settlement]
     succeeded: list[tuple[Value, ...]] = field(factory=list[tuple[Value, ...]])
     failures: list[_Failure] = field(factory=list[_Failure])
     released: list[Key] = field(factory=list[Key])
@@ -95,20 +95,21 @@ def _rounds(settlements: Sequence[Settlement]) -> Iterator[Sequence[Settlement]]
 
 
 def _encoded(settlements: Sequence[Settlement], at: int) -> _Round:
-    batch = _Round()
+    batch = _Round(settlements)
     for settlement in settlements:
-        key = _key(settlement.lease)
+        tracking_id, fence = key = _key(settlement.lease)
         match settlement.outcome:
-            case Succeeded(result):
-                stored = (None, None) if result is None else _rows.from_payload(result, settlement.lease.tracking_id)
-                batch.succeeded.append((*stored, at, *key))
+            case Succeeded(result=result) if result is not None:
+                data, encoding = _rows.from_payload(result, settlement.lease.tracking_id)
+                batch.succeeded.append((data, encoding, at, tracking_id, fence))
+            case Succeeded():
+                batch.succeeded.append((None, None, at, tracking_id, fence))
             case Failed(error=error):
                 batch.failures.append(_Failure(key, error, None))
             case Retry(at=retry_at, error=error):
                 batch.failures.append(_Failure(key, error, to_microseconds(retry_at)))
             case _:
                 batch.released.append(key)
-        batch.settlements.append(settlement)
     return batch
 
 
