@@ -103,7 +103,8 @@ def arrows() -> list[Arrow]:
 
 def states_picture() -> str:
     """Return the picture as SVG."""
-    drawn = "\n".join([*(line for arrow in arrows() for line in drawn_arrow(arrow)), *drawn_states()])
+    lines, names = zip(*map(drawn_arrow, arrows()), strict=True)
+    drawn = "\n".join([*lines, *dict.fromkeys(names), *drawn_states()])  # arrows that share a line share its name
     return f"""\
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 900 420" role="img" font-family="sans-serif" font-size="14">
 <title>The states of a job and what leads from one to another</title>
@@ -124,8 +125,8 @@ def drawn_states() -> Iterator[str]:
         yield f'<text x="{x}" y="{y + 5}" text-anchor="middle" fill="#222">{status.name}</text>'
 
 
-def drawn_arrow(arrow: Arrow) -> Iterator[str]:
-    """Yield the line of *arrow* and its names."""
+def drawn_arrow(arrow: Arrow) -> tuple[str, str]:
+    """Return the line of *arrow*, and its names, which keep the lines that cross them at a distance."""
     (x1, y1), (x2, y2) = PLACES[arrow.before], PLACES[arrow.after]
     label = ", ".join(arrow.names)
     half = WIDTH // 2
@@ -145,5 +146,8 @@ def drawn_arrow(arrow: Arrow) -> Iterator[str]:
         at = (x1 + 230, low - 22)
     else:
         path, at = f"M{x1 + half} {y1}H870V400H{x2 - 40}V{y2 + 24}", (440, 394)  # one line for all of them
-    yield f'<path d="{path}" fill="none" stroke="#666" marker-end="url(#head)"/>'
-    yield f'<text x="{at[0]}" y="{at[1]}" text-anchor="middle" fill="#444" font-size="12">{label}</text>'
+    halo = 'stroke="#fff" stroke-width="4" paint-order="stroke"'
+    return (
+        f'<path d="{path}" fill="none" stroke="#666" marker-end="url(#head)"/>',
+        f'<text x="{at[0]}" y="{at[1]}" text-anchor="middle" fill="#444" font-size="12" {halo}>{label}</text>',
+    )
