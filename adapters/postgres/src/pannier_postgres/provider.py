@@ -45,7 +45,8 @@ class _Open:
         self.pool = Pool(settings)
         self.notifier = Notifier(settings)
         self.coalescer = Coalescer(
-            lambda rows: self.pool.run(lambda connection: _storing.insert_unkeyed(connection, sql, rows))
+            lambda rows: self.pool.run(lambda connection: _storing.insert_unkeyed(connection, sql, rows)),
+            seconds=settings.timeout.total_seconds(),
         )
         self.keyed_slots = asyncio.Semaphore(settings.connections // 2)  # the rest never waits for a stranger's key
         self.settling: list[Sequence[Settlement]] = []
@@ -111,8 +112,10 @@ class PostgresStorage:
         if len(rows) > SHARED_ROWS:
             await self._run(lambda connection: _storing.insert_unkeyed(connection, self._sql, rows))
         elif rows:
-            async with self._in_time():
+            try:
                 await opened.coalescer.add(rows)
+            except TimeoutError as error:
+                raise translated(error, self._settings.shown) from error
         return [row.tracking_id for row in rows]
 
     async def claim_jobs(self, claim: Claim) -> Claimed:
