@@ -52,6 +52,7 @@ ARGUMENTS = {
     "renew_leases": f"{THREE}, ARRAY[1,1,1], {LATER}",
     "requeue_job": f"'{IDS[0]}', {NOW}, NULL",
     "retry_jobs": f"{THREE}, ARRAY[1,1,1], ARRAY['1','2','3'], ARRAY[{NOW},{NOW},{NOW}]",
+    "store_job": f"gen_random_uuid(), '{QUEUE}', 0, {NOW}, NULL, {NOW}, 'k', '{{}}', 'json', '1', NULL",
     "store_progress": f"'{IDS[0]}', 1, 'json', '1', NULL",
     "succeed_jobs": f"{THREE}, ARRAY[1,1,1], ARRAY['json',NULL,NULL], ARRAY['1',NULL,NULL], {NONE}::bytea[], {NOW}",
 }

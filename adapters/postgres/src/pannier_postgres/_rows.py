@@ -1,6 +1,6 @@
 """Rows: the only place that spells columns. From a record to a row, from a row to a record."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple, TypeAlias, cast
 from uuid import UUID
@@ -101,6 +101,17 @@ def from_job(job: JobRecord) -> NewRow:
         from_metadata(job.metadata, tracking_id) if job.metadata else "{}",
         *from_payload(job.command, tracking_id),
     )
+
+
+def columns_of(rows: Sequence[tuple[object, ...]]) -> Iterator[list[object]]:
+    """
+    Return the columns of *rows*, as arrays for unnest().
+
+    One that is NULL in all rows is sent empty, since unnest() fills short columns up with NULLs: the driver looks at
+    each value of an array, twice at a NULL, to see that it is no array. 1 of 11 us a job that is stored without a key.
+    """
+    for column in zip(*rows, strict=True):
+        yield [] if column.count(None) == len(column) else list(column)
 
 
 def from_payload(payload: Payload, tracking_id: UUID) -> tuple[str, str | None, bytes | None]:

@@ -13,7 +13,7 @@ from pannier.errortext import dump_error
 from pannier.records import JobStatus, Lease, Payload
 from pannier.settlements import Failed, Outcome, Release, Retry, Settlement, Succeeded
 from pannier_postgres._connection import AnyConnection, Connection, transaction
-from pannier_postgres._rows import from_payload
+from pannier_postgres._rows import columns_of, from_payload
 
 FENCES: Final = range(1, 2**63)
 """The fences that a column can hold; a lease with another never was."""
@@ -177,7 +177,7 @@ async def _write(
     if not rows:
         return set()
     rows = sorted(rows, key=lambda row: row[0].int)
-    positions = await connection.fetchval(statement, *map(list, zip(*rows, strict=True)), *more)
+    positions = await connection.fetchval(statement, *columns_of(rows), *more)
     return {Lease(*rows[position - 1][:2]) for position in positions}
 
 
