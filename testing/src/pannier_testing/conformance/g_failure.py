@@ -252,6 +252,19 @@ async def a_retry_past_the_expiry_fails_at_once(trial: Trial) -> None:
 
 
 @rule("R58")
+async def a_retry_past_the_expiry_ends_a_row_of_lapses(trial: Trial) -> None:
+    """What fails since its retry would come too late is settled, so that its lapses are 0, and its attempts stay."""
+    storage = await trial.open()
+    first = await trial.started(storage, trial.job(trial.queue(), expire_on=T0 + DAY))
+    (job,) = await acts.claim(storage, first.queue_id, now=T0 + LEASE)
+    trial.check.equal(job.lapses, 1, "a lapsed lease that was taken over is a lapse")
+    outcome, now = retry(T0 + DAY), T0 + LEASE + SECOND
+    await acts.must_settle(trial.check, storage, job, outcome, now=now)
+    ended = evolve(job, status=JobStatus.FAILED, lapses=0, finished_at=now, errors=(outcome.error,))
+    trial.check.equal(await trial.read(storage, job), [ended], "a job with a lapse, retried at its expiry")
+
+
+@rule("R58")
 async def a_retry_before_the_expiry_is_a_retry(trial: Trial) -> None:
     """Retry(at) with at < expire_on waits, however close: the last tick, and also when the expiry has passed."""
     storage = await trial.open()

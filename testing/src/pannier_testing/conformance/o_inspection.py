@@ -214,6 +214,19 @@ def _check_listed(trial: Trial, seen: list[JobRecord], staying: list[JobRecord])
 
 
 @rule("R98")
+async def a_page_of_any_size_is_whole_or_goes_on(trial: Trial) -> None:
+    """A page may hold fewer jobs than were asked for, but then its cursor leads to the others."""
+    storage, queue = await trial.open(), trial.queue()
+    size = trial.sized("jobs that are listed", 1_200, least=1_001, seconds=1)
+    jobs = trial.jobs(size, queue)
+    await storage.store_jobs(jobs)
+    for limit in (999, size, 10 * size):
+        pages = _pages(trial, inspector_of(storage), JobFilter(queue_ids=frozenset({queue})), limit)
+        listed = [job.tracking_id async for page in pages for job in page]
+        trial.check.counts(listed, ids_of(jobs), f"{size} jobs that are listed in pages of at most {limit}")
+
+
+@rule("R98")
 async def paging_beside_other_instances_is_complete(trial: Trial) -> None:
     """The same while another instance stores and purges at the same time as pages are read."""
     storage, second = await trial.open(), await trial.open()

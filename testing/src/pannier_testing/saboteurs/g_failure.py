@@ -240,6 +240,17 @@ class FailsRetriesOnceTheExpiryHasPassed(Model):
         return super().settled(job, outcome, now)
 
 
+@on_model("R58")
+class KeepsTheLapsesOfALateRetry(Model):
+    """Fails a job whose retry would come too late, and leaves its lapses as they were."""
+
+    def settled(self, job: JobRecord, outcome: r.Outcome, now: datetime) -> JobRecord:
+        """Forget the count, by this path alone."""
+        after = super().settled(job, outcome, now)
+        is_late = isinstance(outcome, r.Retry) and after.status is JobStatus.FAILED
+        return evolve(after, lapses=job.lapses) if is_late else after
+
+
 @on_model("R59")
 class BurnsAnAttemptPerRelease(Model):
     """Does not give the attempt of a released job back."""

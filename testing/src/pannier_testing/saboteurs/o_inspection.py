@@ -117,6 +117,16 @@ class PagesByStatus(PagesInAnotherOrder):
 
 
 @on_reference("R98")
+class ListsAThousand(ReferenceProvider):
+    """Cuts a page after 1,000 jobs, whatever was asked for, and does not say that there are more."""
+
+    async def find_jobs(self, wanted: JobFilter, *, cursor: str | None = None, limit: int = 100) -> JobPage:
+        """Protect the server."""
+        page = await super().find_jobs(wanted, cursor=cursor, limit=limit)
+        return JobPage(page.jobs[:1_000], page.cursor)
+
+
+@on_reference("R98")
 class PagesByTime(ReferenceProvider):
     """Pages in the order of dequeue_after, which claims and retries change."""
 
