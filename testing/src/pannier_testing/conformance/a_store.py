@@ -439,6 +439,19 @@ async def a_batch_that_fails_can_be_repeated(trial: Trial) -> None:
     trial.check.counts(ids_of(claimed), ids_of([*before, *batch]), "each job is stored once")
 
 
+@rule("R5")
+async def a_large_batch_with_a_bad_end_stores_nothing(trial: Trial) -> None:
+    """A job that is not new, at the end of a batch past the usual limits of a statement, fails all of it."""
+    storage, queue = await trial.open(), trial.queue()
+    jobs = trial.jobs(trial.sized("jobs of the largest bad batch", 1_200, least=1_001, seconds=1), queue)
+    bad = evolve(trial.job(queue), attempt=1)
+
+    await trial.check.raises(ValueError, storage.store_jobs([*jobs, bad]), "a job that is not new fails its batch")
+
+    claimed = await acts.claimed_ids(storage, queue, limit=len(jobs))
+    trial.check.equal(claimed, [], "of a large batch that is refused nothing is stored")
+
+
 @rule("R5", needs=frozenset({Need.DURABLE}))
 async def a_batch_that_is_killed_can_be_repeated(trial: Trial) -> None:
     """Killed at any line of store_jobs, a batch is stored whole, in part or not at all; repeating it does the rest."""

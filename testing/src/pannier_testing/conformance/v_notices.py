@@ -85,6 +85,26 @@ CHANGES: Final[dict[str, tuple[NoticeKind, Prepare]]] = {
 
 
 @rule("R124")
+async def every_listener_hears_of_each_of_its_queues(trial: Trial) -> None:
+    """Two listeners of several queues, of two instances, are told of a job that is stored in any of them."""
+    one, two, acting = await trial.open(), await trial.open(), await trial.open()
+    queues = [trial.queue() for _ in range(3)]
+    async with Hearing.of(one, *queues) as first, Hearing.of(two, *queues) as second:
+        for queue in queues:
+            for hearing in (first, second):
+                await hearing.settled()
+            await acting.store_jobs([trial.job(queue)])
+            for hearing in (first, second):
+                took, heard = await hearing.until(lambda notice, queue=queue: tells(notice, NoticeKind.QUEUED, queue))  # type: ignore[misc]  # an early binding
+                trial.check.true(
+                    took is not None,
+                    "each listener of several queues is told of a job in any of them",
+                    expected=f"a notice of the kind {NoticeKind.QUEUED.value!r} for {queue!r}, or MISSED",
+                    seen=hearing.told(heard),
+                )
+
+
+@rule("R124")
 async def nothing_depends_on_who_listens(trial: Trial) -> None:
     """A listener that reads nothing, and one that left, hold nobody up: all that is stored can be claimed."""
     listening, acting = await trial.open(), await trial.open()

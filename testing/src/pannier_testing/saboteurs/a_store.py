@@ -204,6 +204,18 @@ class StoresOneAfterTheOther(ReferenceProvider):
         return standing
 
 
+@on_reference("R5")
+class StoresFiveHundredAtATime(ReferenceProvider):
+    """Cuts a batch into pieces, and keeps those before the one that fails."""
+
+    async def store_jobs(self, jobs: Sequence[JobRecord]) -> list[UUID]:
+        """Store each piece for itself."""
+        standing: list[UUID] = []
+        for start in range(0, len(jobs), 500):
+            standing += await super().store_jobs(jobs[start : start + 500])
+        return standing
+
+
 @on_model("R5")
 class FailsForDuplicates(Model):
     """Raises for a batch that holds one job twice, as a unique index does."""

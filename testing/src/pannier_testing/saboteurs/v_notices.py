@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from uuid import UUID
 
@@ -25,6 +25,15 @@ class TellsNoCancellation(ReferenceProvider):
             return await super().cancel_job(tracking_id, now=now)
         finally:
             self.shelf.listeners = listeners
+
+
+@on_reference("R124")
+class HearsOfOneQueue(ReferenceProvider):
+    """Subscribes a listener to the first of its queues."""
+
+    def listen(self, queue_ids: frozenset[str]) -> AbstractAsyncContextManager[AsyncIterator[Notice]]:
+        """Take one channel a connection."""
+        return super().listen(frozenset(sorted(queue_ids)[:1]))
 
 
 @on_reference("R124")
