@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from datetime import datetime
 from uuid import UUID
 
@@ -31,9 +31,11 @@ class TellsNoCancellation(ReferenceProvider):
 class HearsOfOneQueue(ReferenceProvider):
     """Subscribes a listener to the first of its queues."""
 
-    def listen(self, queue_ids: frozenset[str]) -> AbstractAsyncContextManager[AsyncIterator[Notice]]:
+    @asynccontextmanager
+    async def listen(self, queue_ids: frozenset[str]) -> AsyncIterator[AsyncIterator[Notice]]:
         """Take one channel a connection."""
-        return super().listen(frozenset(sorted(queue_ids)[:1]))
+        async with super().listen(frozenset(sorted(queue_ids)[:1])) as notices:
+            yield notices
 
 
 @on_reference("R124")
