@@ -86,9 +86,10 @@ class SimulatedStorage:
             self._ledger.claimed(claim, claimed.jobs)
             return claimed
 
-        claimed = await self._call("claim_jobs", act)
+        claimed = _with_unreadable(await self._call("claim_jobs", act))
+        # Nothing runs under the lease of what can't be read: it may lapse, and whoever claims next fails the job.
         self._ledger.delivered([job.lease for job in claimed.jobs])
-        return _with_unreadable(claimed)
+        return claimed
 
     async def renew_leases(self, leases: Collection[Lease], *, now: datetime, lease_for: timedelta) -> frozenset[Lease]:
         async def act() -> frozenset[Lease]:
