@@ -2,10 +2,10 @@
 Is there one order of all calls that explains every answer? The search of Wing and Gong, over the reference model.
 
 A call takes effect at some moment between its beginning and its end. A batch counts as one step a job. A claim may pass
-over what a concurrent call is about, and its next_due is a bound.
+over what a concurrent call is about, or what a concurrent claim may hold for a moment, and its next_due is a bound.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import TypeAlias
@@ -98,8 +98,16 @@ def _fingerprint(model: Model) -> int:
     return hash(frozenset((j.tracking_id, j.status, j.fence, j.attempt, j.dequeue_after) for j in model.jobs.values()))
 
 
-def _overlapping(call: Call, calls: Iterable[Call]) -> frozenset[UUID]:
-    return frozenset[UUID]().union(*(other.about() for other in calls if other is not call and call.overlaps(other)))
+def _overlapping(call: Call, calls: Sequence[Call]) -> frozenset[UUID]:
+    """
+    Return the jobs that *call* may find in other hands: those that calls beside it are about.
+
+    A claim beside it may hold for a moment what it does not get, since another call beside that one was quicker.
+    """
+    beside = [other for other in calls if other is not call and call.overlaps(other)]
+    claims = [other for other in beside if other.act.verb == "claim_jobs"]
+    quicker = [other for claim in claims for other in calls if other is not call and claim.overlaps(other)]
+    return frozenset[UUID]().union(*(other.about() for other in (*beside, *quicker)))
 
 
 def _steps(call: Call, contended: frozenset[UUID]) -> Iterator[Step]:
