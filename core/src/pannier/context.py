@@ -25,15 +25,22 @@ class StopReason(StrEnum):
     """Why a handler is asked to stop."""
 
     CANCELLED = "cancelled"
+    """The job was cancelled, and the storage told this worker so."""
     LEASE_LOST = "lease_lost"
+    """The job is no longer this execution's: another worker has it, or it was cancelled and nobody said so here."""
     LEASE_ENDING = "lease_ending"
+    """The lease can't be renewed, and ends soon."""
     TIME_LIMIT = "time_limit"
+    """The attempt has taken longer than its queue's time limit. It fails, whatever the handler does."""
     SHUTDOWN = "shutdown"
+    """The worker stops. A handler that raises gives its job back; what one returns is the job's result."""
 
 
 class StopToken:
     """
     Tells a handler that it should stop. An async handler gets a CancelledError as well; a sync one looks here (E2).
+
+    A sync handler that stops before its work is done should raise: what it returns would be the job's result.
 
     Safe to use from any thread.
     """

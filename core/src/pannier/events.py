@@ -13,16 +13,27 @@ class JobEventKind(StrEnum):
     """One word for each thing that can happen to a job here."""
 
     QUEUED = "queued"
+    """It was stored."""
     DUPLICATE = "duplicate"
+    """It was not stored, since a job of its queue has its idempotency key."""
     CLAIMED = "claimed"
+    """A worker here has leased it."""
     SUCCEEDED = "succeeded"
+    """Its result was stored."""
     RETRIED = "retried"
+    """An attempt failed; there will be another one."""
     FAILED = "failed"
+    """It failed for good."""
     RELEASED = "released"
+    """It was given back and waits again; the attempt is not counted."""
     CANCELLED = "cancelled"
+    """It was cancelled."""
     EXPIRED = "expired"
+    """It was not done before its expiry."""
     LEASE_LOST = "lease_lost"
+    """It is no longer this worker's."""
     LEASE_OVERRUN = "lease_overrun"
+    """Its handler outlives its lease: two runs may overlap."""
 
 
 @frozen(kw_only=True)

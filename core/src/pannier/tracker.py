@@ -129,6 +129,8 @@ class JobTracker(Generic[C_co]):
         """
         Yield the job's progress each time that it changes, its end last.
 
+        Success clears the steps, so the last one of a job that succeeded is 0 of 0.
+
         Raises:
             JobNotFoundError: There is no such job.
             NotSupportedError: The storage keeps no progress.
