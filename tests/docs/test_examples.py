@@ -81,4 +81,6 @@ def test_an_unknown_box_is_not_found(shop: httpx2.Client) -> None:
     """No tracking id that was never given out is answered with anything else."""
     unknown = uuid4()
 
-    assert [shop.get(f"/boxes/{unknown}").status_code, shop.delete(f"/boxes/{unknown}").status_code] == [404, 404]
+    asked = [shop.get(f"/boxes/{unknown}{what}") for what in ("", "/events", "/result")]
+
+    assert [answer.status_code for answer in (*asked, shop.delete(f"/boxes/{unknown}"))] == [404] * 4

@@ -2,9 +2,10 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import FastAPI, HTTPException
+from fastapi import Depends, FastAPI, HTTPException
 from fastapi.sse import EventSourceResponse
 from jobs import PackBox, jobs
 from pydantic import BaseModel
@@ -69,8 +70,8 @@ async def progress(tracking_id: UUID) -> Progress:
 
 
 @app.get("/boxes/{tracking_id}/events", response_class=EventSourceResponse)
-async def events(tracking_id: UUID) -> AsyncIterator[Progress]:
-    """Tell of each step as it is made, until the box is packed."""
+async def events(tracking_id: UUID, _: Annotated[Progress, Depends(progress)]) -> AsyncIterator[Progress]:
+    """Tell of each step as it is made, until the box is packed. An unknown box is a 404 before the stream begins."""
     async for step in jobs.tracker(PackBox).follow(tracking_id):
         yield Progress.of(step)
 
