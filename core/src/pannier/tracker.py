@@ -42,7 +42,7 @@ FOLLOW_SECONDS: Final = 0.2
 @frozen(kw_only=True)
 class JobProgress:
     """
-    How far a job is.
+    How far a job is. Success clears the steps and what the handler said; a `TrackableJob` keeps those of its result.
 
     Attributes:
         status: Where it is in its life.
