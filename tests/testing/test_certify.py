@@ -61,6 +61,16 @@ def test_a_storage_with_a_server_is_asked_through_the_proxy(tmp_path: Path) -> N
     assert found(tmp_path / "report.json") == {"R109": "passed", "R112": "passed"}
 
 
+def test_several_processes_without_xdist_are_refused_in_words(tmp_path: Path) -> None:
+    """It says what to install, in place of pytest's usage, and nothing is tried."""
+    hidden = "import sys; sys.modules['xdist'] = None; from pannier.cli import main; main()"
+    command = [sys.executable, "-c", hidden, "certify", "memory://{namespace}", "-n", "2"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=100)
+
+    assert ran.returncode == 2, ran.stdout + ran.stderr
+    assert "pip install pytest-xdist" in ran.stderr
+
+
 def test_without_a_url_it_says_what_one_looks_like(tmp_path: Path) -> None:
     """The command line is wrong, and nothing is tried."""
     ran = certify(cwd=tmp_path)

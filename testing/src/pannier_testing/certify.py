@@ -7,6 +7,7 @@ project stands in the current folder.
 
 import json
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -50,6 +51,8 @@ def certify(
         return
     if url is None:
         raise typer.BadParameter("name the storage, such as 'sqlite:///{tmp}/jobs.db'")
+    if processes and find_spec("xdist") is None:
+        raise typer.BadParameter("-n needs another package: pip install pytest-xdist")
     with tempfile.TemporaryDirectory() as folder:
         report = json_file or Path(folder, "report.json")
         ini = Path(folder, "pytest.ini")
