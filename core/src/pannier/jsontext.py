@@ -35,7 +35,7 @@ _WORDS: Final[Mapping[object, str]] = {None: "null", True: "true", False: "false
 
 def dump(data: Json) -> str:
     """
-    Write *data* as JSON that a person can read; escaped to ASCII only where it holds a lone surrogate.
+    Write *data* as JSON on one line that a person can read; escaped to ASCII only where it holds a lone surrogate.
 
     Raises:
         ValueError: It nests too deeply, contains itself, or holds an integer of thousands of digits, or two lone
