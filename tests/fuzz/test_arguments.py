@@ -155,22 +155,24 @@ def repr_of(value: object) -> object:
     return depth, hex(value) if type(value) is int else repr(value)  # repr gives up after 4,300 digits
 
 
+def among(known: list[str]) -> st.SearchStrategy[list[str]]:
+    """Return how to draw a few arguments, *known* ones and any others."""
+    other = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=10)
+    return st.lists(st.sampled_from(known) | other, max_size=4)
+
+
 COMMANDS = st.sampled_from(
     [
         *(["ping"], ["adapters"], ["queues"], ["purge"], ["jobs"], ["jobs", "list"], ["jobs", "show"]),
         *(["jobs", "cancel"], ["jobs", "requeue"], ["--version"], ["nonsense"], []),
     ]
 )
-ARGUMENTS = st.lists(
-    st.sampled_from(
-        [
-            *("memory://", "sqlite:///", "x:y", ":", "--help", "--queue", "--status", "--limit=-1", "--limit=x"),
-            *("--limit=99999999999999999999", "--metadata", "--metadata==", "--metadata=a=b", "--status=failed", "--"),
-            *("--older-than=1e9999d", "--older-than=-1s", "--keep=failed=x", "00000000-0000-0000-0000-000000000000"),
-        ]
-    )
-    | st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=10),
-    max_size=4,
+ARGUMENTS = among(
+    [
+        *("memory://", "sqlite:///", "x:y", ":", "--help", "--queue", "--status", "--limit=-1", "--limit=x"),
+        *("--limit=99999999999999999999", "--metadata", "--metadata==", "--metadata=a=b", "--status=failed", "--"),
+        *("--older-than=1e9999d", "--older-than=-1s", "--keep=failed=x", "00000000-0000-0000-0000-000000000000"),
+    ]
 )
 
 
@@ -188,18 +190,14 @@ BUSY_COMMANDS = st.sampled_from(
     ]
 )
 """Those that would take long if anything were right about them; what `certify` does then is left out."""
-BUSY_ARGUMENTS = st.lists(
-    st.sampled_from(
-        [
-            *("--processes=0", "--processes=x", "--queues=", "--lease=0s", "--lease=x", "--probe=-1s", "--grace=1e99d"),
-            *("--keep=failed=x", "--keep=x", "--health-file=/", "--log-level=loud", "--max-running=0", "--stop-at-eof"),
-            *("--rule=R0", "--rule=R1", "--profile=x", "--expect=", "--seed=x", "--seed=-1", "--json=/", "--badge=/"),
-            *("--adapter=x:y", "--adapter=:", "-n", "-n=-1", "--compare=/", "--compare=nothing.json", "--help", "--"),
-            *("--jobs=0", "--kills=-1", "--workers=1", "--lease=nan", "--report=nothing", "..", "a/b", "class", "lmdb"),
-        ]
-    )
-    | st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=10),
-    max_size=4,
+BUSY_ARGUMENTS = among(
+    [
+        *("--processes=0", "--processes=x", "--queues=", "--lease=0s", "--lease=x", "--probe=-1s", "--grace=1e99d"),
+        *("--keep=failed=x", "--keep=x", "--health-file=/", "--log-level=loud", "--max-running=0", "--stop-at-eof"),
+        *("--rule=R0", "--rule=R1", "--profile=x", "--expect=", "--seed=x", "--seed=-1", "--json=/", "--badge=/"),
+        *("--adapter=x:y", "--adapter=:", "-n", "-n=-1", "--compare=/", "--compare=nothing.json", "--help", "--"),
+        *("--jobs=0", "--kills=-1", "--workers=1", "--lease=nan", "--report=nothing", "..", "a/b", "class", "lmdb"),
+    ]
 )
 
 
