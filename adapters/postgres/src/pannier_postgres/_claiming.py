@@ -70,9 +70,7 @@ async def to_claimed(rows: Sequence[Record], claim: Claim, *, lease_end: datetim
     next_due = rows[0]["next_due"]
     jobs: list[JobRecord] = []
     unreadable: list[Unreadable] = []
-    for position, row in enumerate(rows):
-        if position == 0:
-            continue
+    for position, row in enumerate(rows[1:], start=1):
         if position % _BATCH == 0:
             await asyncio.sleep(0)
         try:

@@ -103,7 +103,7 @@ class Slots:
         attempts = [Attempt(job, lanes[job.queue_id], ends_at) for job in _by_urgency(jobs)]
         earlier = [self._attempts.hold(attempt) for attempt in attempts]  # all, before one starts: is it alone?
         for attempt, before in zip(attempts, earlier, strict=True):
-            if before is None and attempt.job.tracking_id.int not in running:
+            if before is None and attempt.key not in running:
                 self._place(attempt, now)
             else:
                 self._take_in_again(attempt, before, now)
