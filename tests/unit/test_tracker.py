@@ -149,7 +149,7 @@ def test_waiting_ends_with_its_timeout() -> None:
     async def main() -> None:
         async with jobs:
             tracking_id = await jobs.queue_job(Work())
-            with pytest.raises(TimeoutError):
+            with pytest.raises(TimeoutError, match=f"{tracking_id} has not ended within 0:00:00.02"):
                 await jobs.tracker(Work).wait_for_result(tracking_id, timeout=timedelta(milliseconds=20))
 
     asyncio.run(main())

@@ -119,10 +119,15 @@ class JobTracker(Generic[C_co]):
         Raises:
             JobFailedError: It failed for good; carries type, message and traceback text.
             JobCancelledError, JobExpiredError, JobNotFoundError: As they say.
-            TimeoutError: It has not ended within *timeout*.
+            TimeoutError: It has not ended within *timeout*; it goes on.
         """
-        async with asyncio.timeout(None if timeout is None else timeout.total_seconds()):
-            stored = await self._wait_until_ended(tracking_id)
+        try:
+            async with asyncio.timeout(None if timeout is None else timeout.total_seconds()) as limit:
+                stored = await self._wait_until_ended(tracking_id)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise TimeoutError(f"job {tracking_id} has not ended within {timeout}; it goes on") from error
         return cast("R", self._result_of_ended(stored, tracking_id))
 
     async def follow(self, tracking_id: UUID) -> AsyncIterator[JobProgress]:
