@@ -335,6 +335,17 @@ def test_an_error_of_a_storage_that_is_well_is_told() -> None:
     assert found(judged([*GOOD, odd], done(), plan=outage)) == {"errors_surfaced"}
 
 
+def test_what_a_process_takes_of_the_processor_while_its_storage_is_down_is_counted() -> None:
+    """Over all processes and outages that were timed."""
+    down: list[Line] = [
+        ("down", RIG, 2, {"seconds": 3.0, "busy": 0.1}),
+        ("down", RIG, 2, {"seconds": 1.0, "busy": 0.02}),
+    ]
+
+    assert judged([*GOOD, *down], done()).counts["busy_percent_while_down"] == pytest.approx(3.0)
+    assert judged(GOOD, done()).counts["busy_percent_while_down"] == 0
+
+
 def test_a_stall_is_told() -> None:
     """Nothing moved for too long."""
     assert found(judged([*GOOD, ("stalled", RIG, 9, {"waited_for": "an end"})], done())) == {"stalls"}

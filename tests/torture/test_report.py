@@ -15,7 +15,7 @@ from pannier_testing.torture.plan import FaultKind, Plan
 from pannier_testing.torture.record import Record, read_records, record_of, write_record
 from pannier_testing.torture.report import page, upper_bound
 
-PLAN = Plan(jobs=2000, faults={FaultKind.KILL: 50, FaultKind.DISK: 0}, seed=7)
+PLAN = Plan(jobs=2000, faults={FaultKind.KILL: 50, FaultKind.DISK: 0}, seed=7, pause_seconds=1)
 
 
 def a_record(plan: Plan = PLAN, verdict: Verdict | None = None) -> Record:
@@ -49,7 +49,7 @@ def test_a_record_names_versions_and_no_host(tmp_path: Path) -> None:
     assert record.versions["engine"] == "SQLite 3.45.1"
     assert set(record.versions) == {"pannier", "pannier-sqlite", "engine", "python"}
     assert set(record.machine) == {"system", "machine", "cpus"}
-    assert set(record.plan) == {"jobs", "faults", "seed", "workers", "lease_seconds"}
+    assert set(record.plan) == {"jobs", "faults", "seed", "workers", "lease_seconds", "pause_seconds"}
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,8 @@ def test_the_upper_bound_is_that_of_poisson(failures: int, trials: int, bound: f
 
 def test_runs_of_a_kind_are_added_up() -> None:
     """A row of the page is all runs of the same faults on a storage."""
-    made = page([a_record(), a_record(evolve(PLAN, seed=8)), a_record(evolve(PLAN, faults={}))])
+    plans = PLAN, evolve(PLAN, seed=8), evolve(PLAN, faults={})
+    made = page([a_record(plan) for plan in plans])
 
     assert (
         "| kill -9 of a worker or of the process that queues | SQLite | 2 | 100 | 4,000 | 0 | 0 | 0 | 0 | 0 | 0.03 |"
@@ -72,6 +73,18 @@ def test_runs_of_a_kind_are_added_up() -> None:
     assert (
         "| no fault: several workers race for the jobs | SQLite | 1 | 0 | 2,000 | 0 | 0 | 0 | 0 | 0 | 1.5e-03 |" in made
     )
+
+
+def test_a_storm_of_kills_has_a_row_of_its_own() -> None:
+    """Kills without a pause say nothing about kills with one; a record that does not tell is from before pauses."""
+    old = a_record(evolve(PLAN, seed=8, pause_seconds=0))
+    untold = evolve(old, plan={name: value for name, value in old.plan.items() if name != "pause_seconds"})
+
+    made = page([a_record(), untold])
+
+    kills = "| kill -9 of a worker or of the process that queues"
+    assert f"{kills} | SQLite | 1 | 50 | 2,000 |" in made
+    assert f"{kills}, without a pause | SQLite | 1 | 50 | 2,000 |" in made
 
 
 def test_failures_are_shown() -> None:
@@ -95,7 +108,15 @@ def test_the_command_makes_the_page_of_a_folder(tmp_path: Path) -> None:
 
 def test_the_command_tortures_and_writes_a_record(tmp_path: Path) -> None:
     """With 0 for a clean run, whose record says what was done."""
-    arguments = ["sqlite:///{tmp}/jobs.db", "--kills=2", "--jobs=60", "--lease=1", "--seed=3", f"--record={tmp_path}"]
+    arguments = [
+        "sqlite:///{tmp}/jobs.db",
+        "--kills=2",
+        "--jobs=60",
+        "--lease=1",
+        "--seed=3",
+        "--pause=0",
+        f"--record={tmp_path}",
+    ]
 
     done = CliRunner().invoke(app, arguments)
 

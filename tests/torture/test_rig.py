@@ -1,17 +1,21 @@
 """The torture rig finds what is wrong, in storages and in workers, and nothing where all is well."""
 
 import asyncio
+import json
 import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from subprocess import Popen
+from tempfile import NamedTemporaryFile
 
 import pytest
 
 from pannier.errors import ConfigurationError
 from pannier_testing.subject import Subject
+from pannier_testing.torture.immutable import can_be_immutable
 from pannier_testing.torture.oracle import Verdict
 from pannier_testing.torture.plan import FaultKind, Plan
 from pannier_testing.torture.rig import torture
@@ -38,6 +42,18 @@ def test_a_right_storage_passes() -> None:
     assert verdict.counts["in_flight_at_faults"] > 0
     assert verdict.counts["redeliveries"] > 0
     assert verdict.counts["zombies"] == 3
+
+
+def test_a_disk_that_can_not_be_written_is_survived(tmp_path: Path) -> None:
+    """Workers have the files open when nobody may write them any more; nothing is lost, and all go on afterwards."""
+    if not can_be_immutable(tmp_path):
+        pytest.skip("not run: files can't be made immutable here")
+
+    verdict = tortured("honest", {FaultKind.READ_ONLY: 3})
+
+    assert verdict.findings == ()
+    assert verdict.counts["in_flight_at_faults"] > 0
+    assert verdict.counts["longest_recovery_seconds"] > 0
 
 
 @pytest.mark.parametrize(
@@ -90,6 +106,14 @@ def test_limits_are_refused_where_there_are_none(kind: FaultKind, monkeypatch: p
         tortured("honest", {kind: 1})
 
 
+def test_files_stay_writable_where_they_must(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system or the user can't lock files, that is said; nothing is taken for tried."""
+    monkeypatch.setattr("pannier_testing.torture.rig.can_be_immutable", lambda folder: False)
+
+    with pytest.raises(ConfigurationError, match=r"no readonly faults .* can't be made immutable here"):
+        tortured("honest", {FaultKind.READ_ONLY: 1})
+
+
 def test_no_process_outlives_the_rig(tmp_path: Path) -> None:
     """Whoever kills the rig is left with no worker that goes on for ever."""
     url = f"sqlite:///{tmp_path}/{{namespace}}.db"
@@ -127,6 +151,21 @@ def wait_until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def test_processes_are_let_alone_after_a_fault() -> None:
+    """Their replacements live as long as the pause at least, so kills don't come faster than a worker can start."""
+    subject = Subject(label="sqlite", url_for=lambda place: place.fill("sqlite:///{tmp}/jobs.db"))
+    plan = Plan(jobs=60, faults={FaultKind.KILL: 3}, seed=7, lease_seconds=1, pause_seconds=0.5, patience_seconds=20)
+
+    with NamedTemporaryFile() as journal:
+        verdict = asyncio.run(torture(subject, plan, journal=Path(journal.name)))
+        noted = [json.loads(line) for line in journal.read().splitlines()]
+
+    assert verdict.findings == ()
+    killed_at = [line["at"] for line in noted if line["what"] == "fault"]
+    assert len(killed_at) == 3
+    assert all(second - first >= 0.5 for first, second in pairwise(killed_at))
 
 
 def test_a_storage_in_memory_is_refused() -> None:

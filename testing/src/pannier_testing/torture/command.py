@@ -53,6 +53,7 @@ def torture(
     workers: Annotated[int, typer.Option(min=2, help="how many worker processes")] = 2,
     patience: Annotated[float, typer.Option(help="seconds without any progress after which a run has failed")] = 120.0,
     lease: Annotated[float, typer.Option(help="seconds of a lease")] = 3.0,
+    pause: Annotated[float, typer.Option(min=0, help="seconds of calm after each fault")] = 1.0,
     seed: Annotated[int | None, typer.Option(help="decides which faults happen when; repeat a run's plan")] = None,
     kills: Annotated[int, typer.Option(min=0, help="SIGKILL a process and start another")] = 0,
     freezes: Annotated[int, typer.Option(min=0, help="SIGSTOP workers until their leases have lapsed")] = 0,
@@ -61,6 +62,7 @@ def torture(
     servers: Annotated[int, typer.Option(min=0, help="kill and start the server, by the two commands")] = 0,
     disks: Annotated[int, typer.Option(min=0, help="let no file grow for a while (Linux)")] = 0,
     memory: Annotated[int, typer.Option(min=0, help="let a process have no more memory for a while (Linux)")] = 0,
+    readonly: Annotated[int, typer.Option(min=0, help="let no file be written for a while (Linux, root)")] = 0,
     crash_command: Annotated[str, typer.Option(help="kills the server")] = "",
     start_command: Annotated[str, typer.Option(help="starts it again, and returns when it answers")] = "",
     adapter: Annotated[list[str] | None, typer.Option(help="import path of a plugin that is not installed")] = None,
@@ -79,9 +81,17 @@ def torture(
         return
     if url is None:
         raise typer.BadParameter("name the storage, such as 'sqlite:///{tmp}/jobs.db'")
-    faults = dict(zip(FaultKind, (kills, freezes, clocks, network, servers, disks, memory), strict=True))
+    faults = dict(zip(FaultKind, (kills, freezes, clocks, network, servers, disks, memory, readonly), strict=True))
     chosen = secrets.randbits(16) if seed is None else seed
-    plan = Plan(jobs=jobs, faults=faults, seed=chosen, workers=workers, lease_seconds=lease, patience_seconds=patience)
+    plan = Plan(
+        jobs=jobs,
+        faults=faults,
+        seed=chosen,
+        workers=workers,
+        lease_seconds=lease,
+        pause_seconds=pause,
+        patience_seconds=patience,
+    )
     server = CommandServer(crash_command, start_command) if crash_command and start_command else context.obj
     try:
         made = run(url, plan, server=server, adapters=tuple(adapter or ()), engine=engine, journal=journal)

@@ -1,7 +1,9 @@
 """What is done to the processes of a run and to their storage. Each fault is noted when it begins and ends."""
 
 import asyncio
+import os
 import resource
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Final, assert_never
 
 from pannier_testing.proxy import FaultProxy
 from pannier_testing.torture.crew import QUEUE_SEAT, Crew
+from pannier_testing.torture.immutable import immutable
 from pannier_testing.torture.plan import FaultKind, Server
 
 SKEW_SECONDS: Final = 30.0
@@ -19,6 +22,9 @@ STEP_SECONDS: Final = 3600.0
 ROOM_ON_DISK: Final = 64 * 1024
 ROOM_IN_MEMORY: Final = 512 * 1024
 """How many bytes are left when a disk or a memory is "full"."""
+
+DOWN: Final = frozenset({"refuse", "silent"})
+"""Disturbances of the network in which the storage does not answer at all."""
 
 
 class Mischief:
@@ -55,6 +61,8 @@ class Mischief:
                 await self._fill_the_disk()
             case FaultKind.MEMORY:
                 await self._take_the_memory()
+            case FaultKind.READ_ONLY:
+                await self._forbid_writing()
             case _:
                 assert_never(kind)
 
@@ -69,7 +77,7 @@ class Mischief:
             for seat in chosen:
                 self._crew.freeze(seat)
             try:
-                await self._look_on(self._crew.plan.lease_seconds + 0.2 + self._rng.random())
+                await self.look_on(self._crew.plan.lease_seconds + 0.2 + self._rng.random())
             finally:
                 for seat in chosen:
                     self._crew.thaw(seat)
@@ -87,7 +95,8 @@ class Mischief:
         with self._noted(FaultKind.NETWORK, chosen, how=how):
             for proxy in proxies:
                 await asyncio.to_thread(self._disturb, proxy, how)
-            await self._look_on(self._outage())
+            with self._timed(chosen if how in DOWN else []):
+                await self.look_on(self._outage())
             for proxy in proxies:
                 await asyncio.to_thread(proxy.heal)
 
@@ -111,24 +120,32 @@ class Mischief:
         assert self._server is not None
         with self._noted(FaultKind.SERVER, self._crew.seats):
             await asyncio.to_thread(self._server.crash)
-            await self._look_on(self._rng.random() * 0.5)
-            await asyncio.to_thread(self._server.start)
+            with self._timed(self._crew.seats):
+                await self.look_on(self._rng.random() * 0.5)
+                await asyncio.to_thread(self._server.start)
 
     async def _fill_the_disk(self) -> None:
         with self._noted(FaultKind.DISK, self._crew.seats):
             files = [path for path in self._store.rglob("*") if path.is_file()]
             size = max((path.stat().st_size for path in files), default=0) + self._rng.randrange(ROOM_ON_DISK)
             with self._limited(self._crew.seats, resource.RLIMIT_FSIZE, size):
-                await self._look_on(self._outage())
+                await self.look_on(self._outage())
 
     async def _take_the_memory(self) -> None:
         seat = self._rng.choice(self._crew.seats)
         with self._noted(FaultKind.MEMORY, [seat]):
             size = _address_space(self._crew.pid(seat)) + self._rng.randrange(ROOM_IN_MEMORY)
             with self._limited([seat], resource.RLIMIT_AS, size):
-                await self._look_on(self._outage())
+                await self.look_on(self._outage())
 
-    async def _look_on(self, seconds: float) -> None:
+    async def _forbid_writing(self) -> None:
+        with self._noted(FaultKind.READ_ONLY, self._crew.seats):
+            shared = {path for seat in self._crew.seats for path in _shared_memory(self._crew.pid(seat))}
+            files = [path for path in self._store.iterdir() if path.is_file() and str(path) not in shared]
+            with immutable(files):
+                await self.look_on(self._outage())
+
+    async def look_on(self, seconds: float) -> None:
         """Let so much time go by; who dies meanwhile is replaced."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
@@ -157,6 +174,18 @@ class Mischief:
             self._crew.journal.note("healed", kind=kind.value)
 
     @contextmanager
+    def _timed(self, seats: Sequence[int]) -> Iterator[None]:
+        """Note how long those at *seats* did without the storage, and what that took them of the processor."""
+        before = {pid: _processor_seconds(pid) for pid in map(self._crew.pid, seats)}
+        began = time.monotonic()
+        yield
+        seconds = time.monotonic() - began
+        for seat in seats:
+            pid = self._crew.pid(seat)
+            with suppress(FileNotFoundError, KeyError):  # it has left meanwhile, or another sits there
+                self._crew.journal.note("down", seconds=seconds, busy=_processor_seconds(pid) - before[pid])
+
+    @contextmanager
     def _limited(self, seats: Sequence[int], what: int, size: int) -> Iterator[None]:
         """Let the processes have no more than *size* of a resource; the hard limit stays, so that it can be undone."""
         pids = [self._crew.pid(seat) for seat in seats]
@@ -179,3 +208,17 @@ def _address_space(pid: int) -> int:
     """Return how many bytes of addresses a process has."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
     return pages * resource.getpagesize()
+
+
+def _processor_seconds(pid: int) -> float:
+    """Return how long a process, all of its threads, has kept a processor busy (proc(5), utime and stime)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def _shared_memory(pid: int) -> Iterator[str]:
+    """Give the files that a process has mapped to write into: memory that is shared, and no disk's affair."""
+    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+        _, permissions, *_, path = line.split(maxsplit=5)
+        if permissions.startswith("rw") and permissions.endswith("s"):
+            yield path

@@ -23,7 +23,7 @@ INEXACT_SECONDS: Final = 1.0
 CONDEMNED: Final = "pannier.WorkerDied"
 """What stands in a job that outlived three workers in a row (E14); somebody looks at it, and requeues it."""
 
-OUTAGES: Final = (FaultKind.FREEZE, FaultKind.NETWORK, FaultKind.SERVER, FaultKind.DISK)
+OUTAGES: Final = (FaultKind.FREEZE, FaultKind.NETWORK, FaultKind.SERVER, FaultKind.DISK, FaultKind.READ_ONLY)
 """Faults that keep a storage from answering; a process that stands still may hold its lock."""
 
 STORAGE_ERRORS: Final = frozenset(
@@ -341,6 +341,7 @@ def _measured(told: Testimony, remains: Remains, lease_seconds: float) -> dict[s
         "restarted_late": sum(delay > limit for delay in delays),
         "longest_restart_seconds": round(max(delays, default=0.0), 3),
         "longest_recovery_seconds": round(max(_recoveries(told), default=0.0), 3),
+        "busy_percent_while_down": round(100 * told.down_busy / told.down_seconds, 2) if told.down_seconds else 0.0,
         "processes_that_left_in_time": told.overruns,
         "condemned_and_requeued": sum(told.requeued.values()),
     }

@@ -24,6 +24,8 @@ class FaultKind(StrEnum):
     """No file may grow for a while."""
     MEMORY = "memory"
     """One process can't have more memory for a while."""
+    READ_ONLY = "readonly"
+    """The storage's files can't be written for a while, not even by who has them open."""
 
 
 class Server(Protocol):
@@ -49,6 +51,7 @@ class Plan:
         seed: Decides everything random but the operating system.
         workers: How many worker processes race for the jobs; at least 2, or nobody takes a zombie's jobs over.
         lease_seconds: How long leases last.
+        pause_seconds: How long the processes are let alone at least after each fault; 0 makes a storm of the faults.
         patience_seconds: How long nothing may move before the run counts as stuck.
         prelude: "package.module:name" of a function that each worker calls first: to try the rig on a broken worker.
     """
@@ -58,12 +61,15 @@ class Plan:
     seed: int = 0
     workers: int = 2
     lease_seconds: float = 3.0
+    pause_seconds: float = 0.0
     patience_seconds: float = 120.0
     prelude: str = ""
 
     def __attrs_post_init__(self) -> None:
         if self.jobs < 1 or self.workers < 2 or self.lease_seconds <= 0:
             raise ValueError("a run needs a job, two workers and a lease that is longer than nothing")
+        if self.pause_seconds < 0:
+            raise ValueError("a pause can't be shorter than nothing")
         if any(count < 0 for count in self.faults.values()):
             raise ValueError("there can't be less than no faults of a kind")
 

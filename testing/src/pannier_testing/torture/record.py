@@ -27,7 +27,7 @@ class Record:
         versions: Of pannier, of the adapter's distribution, of the engine where it is known, and of Python.
         machine: System, processor, and how many of those.
         on: The day.
-        plan: What was to be done: jobs, faults by kind, seed, workers, seconds of a lease.
+        plan: What was to be done: jobs, faults by kind, seed, workers, seconds of a lease and between faults.
         seconds: How long it took.
         counts: What was counted; what must not be comes first, and is 0 in a clean run.
         findings: What must not be, in words.
@@ -47,6 +47,12 @@ class Record:
         """How many faults of each kind."""
         faults: Mapping[str, int] = self.plan["faults"]
         return faults
+
+    @property
+    def pause_seconds(self) -> float:
+        """How long the processes were let alone after each fault; the first records don't tell, and nobody was."""
+        pause: float = self.plan.get("pause_seconds", 0.0)
+        return pause
 
     @property
     def name(self) -> str:
@@ -79,6 +85,7 @@ def record_of(
             "seed": plan.seed,
             "workers": plan.workers,
             "lease_seconds": plan.lease_seconds,
+            "pause_seconds": plan.pause_seconds,
         },
         seconds=round(seconds, 1),
         counts=verdict.counts,

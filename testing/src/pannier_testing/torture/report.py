@@ -6,6 +6,7 @@ from typing import Final
 
 from attrs import frozen
 
+from pannier_testing.torture.plan import FaultKind
 from pannier_testing.torture.record import Record
 
 WORDS: Final[Mapping[str, str]] = {
@@ -16,6 +17,7 @@ WORDS: Final[Mapping[str, str]] = {
     "server": "kill -9 of the storage's server",
     "disk": "disk full",
     "memory": "no more memory for a process",
+    "readonly": "files that nobody can write",
     "": "no fault: several workers race for the jobs",
 }
 """What was tried, by the kind of fault."""
@@ -73,6 +75,16 @@ are held against each other:
 seen: with none in n it is 3/n, the rule of three.
 """
 
+SOON: Final = """\
+The lease of a killed worker must lapse before its jobs start again: within the lease and a second is the aim. The
+machine of these runs has few processors, and they were seldom alone on it. After each fault the processes are let
+alone for a pause; *without a pause* the next one comes as soon as some more jobs are done, up to 36 a second.
+Redelivered can be what the touched processes had in their hands, and what was claimed by calls whose answers were lost.
+*Busy* is the share of a processor that a process takes whose storage does not answer. A job is *condemned* when three
+workers in a row died while they had it (E14), be it that it only waited there: where workers die all the time that hits
+innocents, and the rig requeues them, as an operator would.
+"""
+
 FOUND: Final = """\
 ## What it has found
 
@@ -113,6 +125,7 @@ class Row:
 
     storage: str
     kinds: tuple[str, ...]
+    is_storm: bool
     records: Sequence[Record]
 
     def total(self, *names: str) -> int:
@@ -154,14 +167,15 @@ def upper_bound(failures: int, trials: int) -> float:
 
 
 def _rows(records: Sequence[Record]) -> Iterator[Row]:
-    groups: dict[tuple[str, tuple[str, ...]], list[Record]] = {}
+    groups: dict[tuple[str, tuple[str, ...], bool], list[Record]] = {}
     for record in records:
-        groups.setdefault((record.storage, tuple(sorted(record.faults))), []).append(record)
+        is_storm = [*record.faults] == [FaultKind.KILL] and not record.pause_seconds
+        groups.setdefault((record.storage, tuple(sorted(record.faults)), is_storm), []).append(record)
     order = list(WORDS)
-    for (storage, kinds), found in sorted(
-        groups.items(), key=lambda item: ([order.index(kind) for kind in item[0][1] or ("",)], item[0][0])
+    for (storage, kinds, is_storm), found in sorted(
+        groups.items(), key=lambda item: ([order.index(kind) for kind in item[0][1] or ("",)], item[0][2], item[0][0])
     ):
-        yield Row(storage, kinds, found)
+        yield Row(storage, kinds, is_storm, found)
 
 
 def _what_came_out(rows: Sequence[Row]) -> Iterator[str]:
@@ -189,18 +203,15 @@ def _what_came_out(rows: Sequence[Row]) -> Iterator[str]:
 def _how_soon(rows: Sequence[Row]) -> Iterator[str]:
     """Tell what is measured rather than promised."""
     yield "## How soon, and how often again\n"
-    yield "The lease of a killed worker must lapse before its jobs start again: within the lease and a second is the"
-    yield "aim. The machine of these runs has few processors, and they were seldom alone on it. Redelivered can be what"
-    yield "the touched processes had in their hands, and what was claimed by calls whose answers were lost. A job is"
-    yield "*condemned* when three workers in a row died while they had it (E14), be it that it only waited there: where"
-    yield "workers die all the time that hits innocents, and the rig requeues them, as an operator would.\n"
+    yield SOON
     began = ("tried", "on", "redelivered", "in the faults' hands", "started again", "later than a lease + 1 s")
-    ended = ("the latest", "usable again after", "zombies that held jobs", "condemned")
+    ended = ("the latest", "usable again after", "busy while down", "zombies that held jobs", "condemned")
     yield f"| {' | '.join((*began, *ended))} |"
-    yield f"| --- | --- |{' ---: |' * 8}"
+    yield f"| --- | --- |{' ---: |' * 9}"
     for row in rows:
         latest = max(record.counts.get("longest_restart_seconds", 0) for record in row.records)
         recovery = max(record.counts.get("longest_recovery_seconds", 0) for record in row.records)
+        busy = max(record.counts.get("busy_percent_while_down", 0) for record in row.records)
         restarted = row.total("interrupted_handlers_restarted")
         numbers = row.total("redeliveries"), row.total("in_flight_at_faults"), restarted, row.total("restarted_late")
         cells = [
@@ -209,6 +220,7 @@ def _how_soon(rows: Sequence[Row]) -> Iterator[str]:
             *(f"{number:,}" for number in numbers),
             f"{latest:.1f} s" if restarted else "",
             f"{recovery:.2f} s" if recovery else "",
+            f"{busy:.1f} %" if busy else "",
             f"{row.total('zombies_with_jobs'):,}" if row.total("zombies") else "",
             f"{row.total('condemned_and_requeued'):,}",
         ]
@@ -218,17 +230,19 @@ def _how_soon(rows: Sequence[Row]) -> Iterator[str]:
 
 def _on_what(records: Sequence[Record]) -> Iterator[str]:
     yield "## On what\n"
-    yield "| record | versions | machine | workers | lease | took |"
-    yield "| --- | --- | --- | ---: | ---: | ---: |"
+    yield "| record | versions | machine | workers | lease | pause | took |"
+    yield "| --- | --- | --- | ---: | ---: | ---: | ---: |"
     for record in records:
         versions = ", ".join(name if kind == "engine" else f"{kind} {name}" for kind, name in record.versions.items())
         machine = f"{record.machine['system']}, {record.machine['machine']}, {record.machine['cpus']} CPUs"
         yield (
             f"| [{record.on}, seed {record.plan['seed']}](reliability/{record.name}) | {versions} | {machine} "
-            f"| {record.plan['workers']} | {record.plan['lease_seconds']:g} s | {record.seconds:,.0f} s |"
+            f"| {record.plan['workers']} | {record.plan['lease_seconds']:g} s | {record.pause_seconds:g} s "
+            f"| {record.seconds:,.0f} s |"
         )
     yield ""
 
 
 def _tried(row: Row) -> str:
-    return "; ".join(WORDS[kind] for kind in row.kinds or ("",))
+    words = "; ".join(WORDS[kind] for kind in row.kinds or ("",))
+    return f"{words}, without a pause" if row.is_storm else words

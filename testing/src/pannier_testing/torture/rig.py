@@ -23,6 +23,7 @@ from pannier_testing.subject import Place, Subject, names_server
 from pannier_testing.torture.crew import Crew, StalledError
 from pannier_testing.torture.faults import Mischief
 from pannier_testing.torture.ground import Tail
+from pannier_testing.torture.immutable import can_be_immutable
 from pannier_testing.torture.oracle import CONDEMNED, Remains, Verdict, judge
 from pannier_testing.torture.plan import FaultKind, Plan, Server
 from pannier_testing.torture.testimony import hear
@@ -53,7 +54,7 @@ async def torture(
     url = subject.url_in(place)
     try:
         async with _opened(subject, url) as storage:
-            await _check(storage, url, plan, server)
+            await _check(storage, url, plan, server, place.tmp)
             return await _run(subject, plan, server, place, storage)
     finally:
         if journal is not None:
@@ -100,6 +101,7 @@ async def _mistreat(crew: Crew, mischief: Mischief, rng: random.Random, plan: Pl
         # A kill in the first third of a portion finds jobs in progress; the cancelled ones never succeed.
         await crew.until_succeeded(int(crew.achieved.succeeded + portion * rng.random() * 0.6))
         await mischief.do(kind)
+        await mischief.look_on(plan.pause_seconds)
     crew.board.allow(plan.jobs)
 
 
@@ -174,7 +176,7 @@ async def _opened(subject: Subject, url: str) -> AsyncIterator[JobStorageProvide
         await storage.close()
 
 
-async def _check(storage: JobStorageProvider, url: str, plan: Plan, server: Server | None) -> None:
+async def _check(storage: JobStorageProvider, url: str, plan: Plan, server: Server | None, folder: Path) -> None:
     """
     Refuse what can't be done to this storage.
 
@@ -184,12 +186,14 @@ async def _check(storage: JobStorageProvider, url: str, plan: Plan, server: Serv
     capabilities = storage.capabilities
     if not (capabilities.durable and capabilities.shared):
         raise ConfigurationError("only a storage that is durable and shared between processes can be tortured")
+    no_flags = not can_be_immutable(folder) and "files can't be made immutable here (CAP_LINUX_IMMUTABLE, ext4 or XFS)"
     no_limits = not hasattr(resource, "prlimit") and "this system can't limit another process"
     impossible = {
         FaultKind.NETWORK: not names_server(url) and "its URL names no server",
         FaultKind.SERVER: server is None and "there is no server, or nothing to kill it by",
         FaultKind.DISK: no_limits or (names_server(url) and "its server's disk is not ours to fill"),
         FaultKind.MEMORY: no_limits,
+        FaultKind.READ_ONLY: (names_server(url) and "its server's disk is not ours to lock") or no_flags,
         FaultKind.CLOCK: await storage.read_clock() is None and "it has no clock of its own (E15)",
     }
     for kind, reason in impossible.items():

@@ -114,6 +114,8 @@ class Testimony:
         stalls: What was waited for in vain.
         overruns: How many workers ended before the lease of a handler did that couldn't be stopped (E6).
         answered_at: For each process, when each of its calls was made and answered, of those that were.
+        down_seconds: How long processes did without the storage, added up, as far as that was timed.
+        down_busy: For how much of that they kept a processor busy.
         longest_lease: By how many seconds the longest lease was longer than was asked for.
         clock_offset: By how many seconds the storage's clock is ahead of the machine's.
     """
@@ -139,6 +141,8 @@ class Testimony:
     answered_at: dict[int, list[tuple[float, float]]] = field(
         factory=lambda: defaultdict[int, list[tuple[float, float]]](list)
     )
+    down_seconds: float = 0.0
+    down_busy: float = 0.0
     longest_lease: float = 0.0
     clock_offset: float = 0.0
 
@@ -251,6 +255,9 @@ def _hear_rig(told: Testimony, entry: dict[str, Any], place: int) -> None:
             told.requeued[UUID(name)] += 1
         case {"what": "overrun"}:
             told.overruns += 1
+        case {"what": "down", "seconds": seconds, "busy": busy}:
+            told.down_seconds += seconds
+            told.down_busy += busy
         case {"what": "clocks", "offset": offset}:
             told.clock_offset = offset
         case _:
