@@ -166,6 +166,36 @@ def test_all_of_several_that_died_with_one_worker_run_one_after_the_other(jobs: 
     assert most == 1
 
 
+def test_what_has_newly_lapsed_is_not_started_one_by_one(jobs: JobQueues) -> None:
+    """E14: jobs whose worker died once may run side by side, so a last chance before them lets them through."""
+    alone, running = set[int](), set[int]()
+
+    @jobs.handler(max_concurrency=3)
+    async def work(command: Work) -> int:
+        running.add(command.number)
+        if len(running) == 1:
+            alone.add(command.number)
+        else:
+            alone.difference_update(running)
+        await asyncio.sleep(0.005)
+        running.discard(command.number)
+        return command.number
+
+    async def main() -> None:
+        async with jobs:
+            ids = [await jobs.queue_job(Work(0))]
+            await let_workers_die(jobs, 1)
+            ids += await jobs.queue_jobs([Work(number) for number in range(1, 25)])
+            await let_workers_die(jobs, 1)
+            async with jobs.worker(OFTEN):
+                for tracking_id in ids:
+                    await jobs.tracker(Work).wait_for_result(tracking_id)
+
+    play(main)
+    assert 0 in alone
+    assert len(alone) <= 5  # the last chance, the one that its turn began with, and what was left for a last claim
+
+
 def test_what_is_claimed_with_a_last_chance_goes_on(jobs: JobQueues) -> None:
     """E14: it is the last chance that is given back, not the others, each time anew."""
 

@@ -97,7 +97,7 @@ class Slots:
         lanes = {queue_id: self._by_queue[queue_id] for queue_id in dict.fromkeys([job.queue_id for job in jobs])}
         self._be_cautious(has_lapsed=any(job.lapses for job in jobs))
         running, now = self._execution.running, self._clock.now()
-        if self._solitude.is_turn:
+        if self._solitude.is_turn and not any(0 < job.lapses < LAST_CHANCE for job in jobs):  # more of those: at once
             for lane in lanes.values():
                 self._solitude.want(lane, now=now)
         attempts = [Attempt(job, lanes[job.queue_id], ends_at) for job in _by_urgency(jobs)]

@@ -14,7 +14,12 @@ FIRST_WAIT: Final = timedelta(seconds=1)
 """So long nothing is claimed at first, that what runs may end. Each time in vain doubles it, up to a lease's time."""
 
 TURN: Final = timedelta(milliseconds=250)
-"""So long last chances are begun one after the other; then everything else has its turn, the newly lapsed first."""
+"""
+So long last chances are begun one after the other; then everything else has its turn, the newly lapsed first.
+
+A storage gives out what has newly lapsed before what was given back, so a turn that meets such a job ends with it: the
+others that died with the same worker are started side by side, and last chances when they are through.
+"""
 
 
 class Solitude:
