@@ -139,6 +139,26 @@ def test_a_late_restart_is_counted() -> None:
     assert judged([*TAKEN_OVER, *late], done(2)).counts["restarted_late"] == 1
 
 
+def test_a_late_restart_in_a_standstill_is_told_apart() -> None:
+    """Where the storage takes longer than a second for a call, the worker is not what is late."""
+    asked: Line = ("renew", BERT, 5.5, {"call": 1, "leases": [], "until": 9.0})
+    answered: Line = ("renewed", BERT, 6.9, {"call": 1, "leases": [], "lost": [], "until": 9.0})
+    late = [*claimed(BERT, 2, 7, lapses=1), *ran(BERT, 2, 7, 8), *settled(BERT, 2, 8)]
+
+    counts = judged([*TAKEN_OVER, asked, answered, *late], done(2)).counts
+
+    assert (counts["restarted_late"], counts["late_in_a_standstill"]) == (1, 1)
+    assert judged([*TAKEN_OVER, *late], done(2)).counts["late_in_a_standstill"] == 0
+
+
+def test_a_process_whose_id_was_another_s_is_another() -> None:
+    """In a long run ids are given again: the death of the second is not the end of what the first ran."""
+    verdict = judged([*TAKEN_OVER, *AGAIN, *killed(ANNA, 600)], done(2))
+
+    assert verdict.findings == ()
+    assert verdict.counts["longest_restart_seconds"] == pytest.approx(2.6)
+
+
 def test_an_acknowledged_job_that_is_gone_is_lost() -> None:
     """I1."""
     assert found(judged(GOOD)) == {"lost"}

@@ -87,6 +87,15 @@ def test_a_storm_of_kills_has_a_row_of_its_own() -> None:
     assert f"{kills}, without a pause | SQLite | 1 | 50 | 2,000 |" in made
 
 
+def test_what_is_late_in_a_standstill_is_told_apart() -> None:
+    """Of the late ones it says for how many the storage had no time."""
+    counts = {"interrupted_handlers_restarted": 9, "restarted_late": 3, "longest_restart_seconds": 4.4}
+    excused = Verdict(findings=(), counts=counts | {"late_in_a_standstill": 2})
+
+    assert "| 9 | 3 (2 in a standstill) | 4.4 s |" in page([a_record(verdict=excused)])
+    assert "| 9 | 3 | 4.4 s |" in page([a_record(verdict=Verdict(findings=(), counts=counts))])
+
+
 def test_failures_are_shown() -> None:
     """The page hides nothing, and the bound grows."""
     bad = Verdict(

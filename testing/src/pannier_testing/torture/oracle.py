@@ -30,6 +30,9 @@ STORAGE_ERRORS: Final = frozenset(
     {"StorageUnavailableError", "StorageBusyError", "StorageRefusedError", "StorageConflictError"}
 )
 
+STANDSTILL_SECONDS: Final = 1.0
+"""A storage that takes longer for a call stands still: its disk, or the whole machine."""
+
 SHOWN: Final = 20
 """How many findings of one kind are told in words."""
 
@@ -325,8 +328,9 @@ def _held_by_pid(told: Testimony) -> Mapping[int, Sequence[tuple[Held, int, int]
 
 
 def _measured(told: Testimony, remains: Remains, lease_seconds: float) -> dict[str, float]:
-    delays = list(_restart_delays(told))
-    limit = lease_seconds + 1
+    restarts = list(_restarts(told))
+    delays = [again - died_at for died_at, again in restarts]
+    late = [(died_at, again) for died_at, again in restarts if again - died_at > lease_seconds + 1]
     return {
         "jobs_acknowledged": len(told.acknowledged),
         "jobs_found": len(remains.jobs),
@@ -338,7 +342,8 @@ def _measured(told: Testimony, remains: Remains, lease_seconds: float) -> dict[s
         "zombies_with_jobs": _zombies_with_jobs(told),
         "leases_refused": _refused(told),
         "interrupted_handlers_restarted": len(delays),
-        "restarted_late": sum(delay > limit for delay in delays),
+        "restarted_late": len(late),
+        "late_in_a_standstill": sum(_stood_before(told, again) for _, again in late),
         "longest_restart_seconds": round(max(delays, default=0.0), 3),
         "longest_recovery_seconds": round(max(_recoveries(told), default=0.0), 3),
         "busy_percent_while_down": round(100 * told.down_busy / told.down_seconds, 2) if told.down_seconds else 0.0,
@@ -360,9 +365,18 @@ def _zombies_with_jobs(told: Testimony) -> int:
     )
 
 
-def _restart_delays(told: Testimony) -> Iterator[float]:
+def _stood_before(told: Testimony, at: float) -> bool:
+    """Whether the storage stood still for somebody who called it, in the second before *at*."""
+    return any(
+        answered_at - asked_at > STANDSTILL_SECONDS and asked_at < at and at - 1 < answered_at
+        for calls in told.answered_at.values()
+        for asked_at, answered_at in calls
+    )
+
+
+def _restarts(told: Testimony) -> Iterator[tuple[float, float]]:
     """
-    Give how long after a kill each handler was started again that it had interrupted.
+    Give when a kill had interrupted a handler, and when that was started again.
 
     Only where the next lease led to it: the next worker may have been killed before it began, or have given the job
     back to run it alone (E14). And only where nothing else was wrong meanwhile.
@@ -376,7 +390,7 @@ def _restart_delays(told: Testimony) -> Iterator[float]:
             if run.ended_at is None and run.pid in killed and again is not None:
                 died_at = told.dead_at[run.pid]
                 if not any(each.began_at < again.started_at and died_at < each.healed_at for each in outages):
-                    yield again.started_at - died_at
+                    yield died_at, again.started_at
 
 
 def _recoveries(told: Testimony) -> Iterator[float]:

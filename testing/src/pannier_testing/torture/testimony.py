@@ -2,12 +2,14 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from attrs import define, field, frozen
 
 from pannier_testing.torture.ground import parse
+
+_MOST_PIDS: Final = 2**32
 
 Held = tuple[UUID, int]
 """A job and a fence."""
@@ -147,14 +149,43 @@ class Testimony:
     clock_offset: float = 0.0
 
 
+class Processes:
+    """
+    Tells processes apart that had the same id one after the other: in a long run a system gives ids again.
+
+    Whoever writes under the id of one that was seen dead is another; he was started after that was written.
+    """
+
+    def __init__(self) -> None:
+        self._lives: Counter[int] = Counter()
+
+    def rename(self, entry: dict[str, Any]) -> None:
+        """Give each process that *entry* speaks of a number that no other process of the run has."""
+        for name in ("pid", *(("id",) if entry["what"] in {"dead", "died"} else ())):
+            entry[name] = self._number(entry[name])
+        for name in ("pids", "frozen"):
+            if name in entry:
+                entry[name] = [*map(self._number, entry[name])]
+
+    def bury(self, number: int) -> None:
+        """Take note that a process was seen dead."""
+        self._lives[number % _MOST_PIDS] += 1
+
+    def _number(self, pid: int) -> int:
+        return pid + _MOST_PIDS * self._lives[pid]
+
+
 def hear(lines: Iterable[bytes]) -> Testimony:
     """Read a journal."""
-    told = Testimony()
+    told, processes = Testimony(), Processes()
     calls: dict[tuple[int, int], Call] = {}
     open_runs: dict[tuple[int, UUID, int], Run] = {}
     for place, line in enumerate(lines):
         entry = parse(line)
         if entry is not None:
+            processes.rename(entry)
+            if entry["what"] == "dead":
+                processes.bury(entry["id"])
             _hear_entry(told, calls, open_runs, place, entry)
     for call in calls.values():
         if call.what == "claim":
