@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pannier.clock import Clock
 from pannier.instants import to_microseconds
+from pannier.restoring import restore_id
 
 _VERSION_7: Final = 0x7 << 76
 _VARIANT: Final = 0b10 << 62
@@ -33,6 +34,6 @@ class TrackingIds:
         ticks = (to_microseconds(self._clock.now()) << 12) // 1_000
         with self._lock:
             self._latest = ticks = max(ticks, self._latest + 1)
-        return UUID(
-            int=((ticks >> 12) << 80) | _VERSION_7 | ((ticks & 0xFFF) << 64) | _VARIANT | self._random.getrandbits(62)
+        return restore_id(
+            ((ticks >> 12) << 80) | _VERSION_7 | ((ticks & 0xFFF) << 64) | _VARIANT | self._random.getrandbits(62)
         )

@@ -65,9 +65,10 @@ class JobMaker:
             InvalidJobError: It can't be queued as asked.
             EncodingError: The command can't be encoded.
         """
-        for name, given in (("execute_after", execute_after), ("expire_on", expire_on)):
-            if not (given is None or given is Expiry.DEFAULT or isinstance(given, datetime)):
-                raise InvalidJobError(f"{name} must be a datetime, not {type(given).__name__}")
+        if execute_after is not None:
+            _check_datetime(execute_after, "execute_after")
+        if not (expire_on is None or expire_on is Expiry.DEFAULT):
+            _check_datetime(expire_on, "expire_on")
         tracking_id = self.ids.new()
         set_tracking_id(command, tracking_id)
         if idempotency_key is None and registration.key is not None:
@@ -104,6 +105,11 @@ class JobMaker:
         if expire_on is None or expire_on.tzinfo is None or resolution <= MICROSECOND:
             return expire_on
         return round_down(expire_on, resolution)
+
+
+def _check_datetime(given: object, name: str) -> None:
+    if not isinstance(given, datetime):
+        raise InvalidJobError(f"{name} must be a datetime, not {type(given).__name__}")
 
 
 def _rounded_up(at: datetime, resolution: timedelta) -> datetime:

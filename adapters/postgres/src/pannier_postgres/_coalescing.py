@@ -19,6 +19,7 @@ Flush = Callable[[Sequence[NewRow]], Awaitable[None]]
 class _Call:
     rows: Sequence[NewRow]
     done: asyncio.Future[Exception | None]
+    deadline: float
 
     def finish(self, error: Exception | None) -> None:
         """Let the caller go on, with *error* if there is one; a result, since nobody may be there to take it."""
@@ -38,43 +39,81 @@ class Coalescer:
         self._flush: Final = flush
         self._seconds: Final = seconds
         self._waiting: deque[_Call] = deque()
+        self._storing: Sequence[_Call] = ()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     async def add(self, rows: Sequence[NewRow]) -> None:
         """
         Store *rows*, all or none.
 
-        Cancelled or late while it waits, a call is left out; later, it is stored all the same.
+        Cancelled or late while it waits, a call is left out; later, it is stored all the same, or not at all if it went
+        alone.
 
         Raises:
             StorageError: What this call alone would have met.
             TimeoutError: It took too long.
         """
-        loop = asyncio.get_running_loop()
-        call = _Call(rows, loop.create_future())
-        # Not asyncio.timeout(), which does more than a timer: nothing here needs to be cancelled.
-        timer = loop.call_later(self._seconds, call.finish, TimeoutError())
-        self._waiting.append(call)
-        if self._task is None:
-            self._task = asyncio.create_task(self._run())
-        try:
-            error = await call.done
-        finally:
-            timer.cancel()
+        if self._idle.is_set():
+            self._idle.clear()
+            try:
+                await asyncio.sleep(0)  # whoever starts in the same turn of the loop comes along
+                if not self._waiting:
+                    # In the caller's own task: one of ours, and a future to wait for, take 20 of 165 us.
+                    await self._flush(rows)
+                    return
+                call = self._call(rows)
+                self._waiting.appendleft(call)
+            finally:
+                self._hand_over()
+        else:
+            call = self._call(rows)
+            self._waiting.append(call)
+        error = await call.done
         if error is not None:
             raise error
 
     async def close(self) -> None:
         """Wait until everything has been stored, or refused."""
-        while self._task is not None:
-            await asyncio.wait([self._task])
+        while not self._idle.is_set():
+            await self._idle.wait()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _call(self, rows: Sequence[NewRow]) -> _Call:
+        """Return a call that ends in time. One timer watches over all: one each would take 2 us a call."""
+        loop = asyncio.get_running_loop()
+        call = _Call(rows, loop.create_future(), loop.time() + self._seconds)
+        if self._timer is None:
+            self._timer = loop.call_at(call.deadline, self._end_late)
+        return call
+
+    def _end_late(self) -> None:
+        loop = asyncio.get_running_loop()
+        now, left = loop.time(), [call for call in (*self._storing, *self._waiting) if not call.done.done()]
+        for call in left:
+            if call.deadline <= now:
+                call.finish(TimeoutError())
+        deadlines = [call.deadline for call in left if call.deadline > now]
+        self._timer = loop.call_at(min(deadlines), self._end_late) if deadlines else None
+
+    def _hand_over(self) -> None:
+        """Let those go on who wait."""
+        if self._waiting:
+            self._task = asyncio.create_task(self._run())
+        else:
+            self._idle.set()
 
     async def _run(self) -> None:
         try:
             while calls := self._next():
+                self._storing = calls
                 await self._store(calls)
         finally:
-            self._task = None
+            self._storing, self._task = (), None
+            self._idle.set()
 
     def _next(self) -> list[_Call]:
         """Take from the line what one statement holds, at least one call, less those that were given up."""
