@@ -7,11 +7,15 @@ from attrs import evolve
 
 from pannier.claims import Claim
 from pannier.purging import Purged, StaleJobs
-from pannier.records import Cancellation, JobRecord, JobStatus
+from pannier.records import Cancellation, JobRecord, JobStatus, Payload
 from pannier.settlements import Outcome, Settlement
 from pannier.storage import JobStorageProvider
-from pannier_testing.builders import LEASE, T0, WORKER, claim_of
+from pannier_testing.builders import LEASE, SECOND, T0, WORKER, claim_of, retry
 from pannier_testing.checks import Checks
+from pannier_testing.rules import Need
+from pannier_testing.trial import Trial, results_of
+
+DAY = timedelta(days=1)
 
 
 async def claim(
@@ -119,3 +123,16 @@ async def taken_in_turn(storage: JobStorageProvider, *queue_ids: str, now: datet
     """Claim *count* times one job, as the only claimer, each with a lease that outlasts the test."""
     claim = claim_of(*queue_ids, limit=1, now=now, lease_for=timedelta(days=100))
     return [job.tracking_id for _ in range(count) for job in await take(storage, claim)]
+
+
+async def tried_twice(trial: Trial, storage: JobStorageProvider) -> JobRecord:
+    """Return a job that was retried, has lapsed and is running again, with an error, progress and an expiry."""
+    fresh = trial.job(trial.queue(), key="kept", metadata={"tenant": "acme"}, expire_on=T0 + DAY, priority=3)
+    job = await trial.started(storage, fresh)
+    await must_settle(trial.check, storage, job, retry(T0 + SECOND))
+    await claim(storage, job.queue_id, now=T0 + SECOND)
+    [job] = await claim(storage, job.queue_id, now=T0 + SECOND + LEASE)
+    if not trial.offers(Need.RESULTS):
+        return job
+    await results_of(storage).store_progress(job.lease, Payload("half way"))
+    return evolve(job, progress=Payload("half way"))

@@ -85,7 +85,9 @@ async def each_field_comes_back_without_the_others(trial: Trial) -> None:
         trial.job(queue, key="k"),
         trial.job(queue, metadata={"": ""}),
         trial.job(queue, metadata={"a": "", "b": "None", "c": "null"}),
+        trial.job(queue, metadata={f"name {n}": f"value {n}" for n in range(100)}),
         trial.job(queue, created_at=T0 - 365 * 24 * 60 * MINUTE),
+        trial.job(queue, created_at=T0 + MINUTE),
         *(trial.job(queue, command=data) for data in DATA),
         evolve(trial.job(queue), command=Payload("x", encoding="json+zstd+aes:k3")),
     ]
@@ -309,6 +311,9 @@ async def each_change_is_seen_by_other_instances_at_once(trial: Trial) -> None:
 
     await acts.purge(one, JobStatus.FAILED, now=T0)
     await both_see(None, "purge_stale_jobs")
+    fresh = trial.job(job.queue_id, key="k")
+    standing = await two.store_jobs([fresh])
+    trial.check.equal(standing, [fresh.tracking_id], "a key that one instance has freed is free for another at once")
 
 
 @rule("R4")
@@ -331,17 +336,31 @@ async def a_cancel_is_seen_by_other_instances_at_once(trial: Trial) -> None:
 
 @rule("R4", needs=frozenset({Need.RESULTS, Need.INSPECT}))
 async def progress_and_requeue_are_seen_by_other_instances_at_once(trial: Trial) -> None:
-    """Progress, results and requeues of one instance are seen by others at once."""
+    """Progress, results, counts and requeues of one instance are seen by others at once, whatever they saw before."""
     one, two = await trial.open(), await trial.open()
     job = await trial.started(one)
+
+    async def both_see(status: JobStatus, after: str) -> None:
+        for instance in (one, two):
+            found = await results_of(instance).get_job_result(job.tracking_id)
+            counts = await inspector_of(instance).count_jobs(JobFilter(queue_ids=frozenset({job.queue_id})))
+            counted = {pair: count for pair, count in counts.items() if count}
+            trial.check.equal(
+                (found and found.status, counted),
+                (status, {(job.queue_id, status): 1}),
+                f"the result and the counts after {after} are seen by all instances at once",
+            )
 
     await results_of(one).store_progress(job.lease, Payload("half"))
     seen = await results_of(two).get_job_result(job.tracking_id)
     trial.check.equal(seen and seen.progress, Payload("half"), "progress is seen by other instances at once")
 
+    await both_see(JobStatus.RUNNING, "a claim")
     await acts.must_settle(trial.check, one, job, failed())
+    await both_see(JobStatus.FAILED, "a settlement")
     answer = await inspector_of(two).requeue_job(job.tracking_id, now=T0, expire_on=None)
     trial.check.equal(answer, Requeue.REQUEUED, "a job that one instance has settled another one can requeue")
+    await both_see(JobStatus.PENDING, "a requeue")
     (again,) = await trial.read(one, job)
     trial.check.equal(again.status, JobStatus.PENDING, "a requeue is seen by other instances at once")
 
@@ -363,7 +382,7 @@ async def duplicates_do_not_fail_a_batch(trial: Trial) -> None:
         first_b,
         fresh[1],
         later_b,
-        fresh[1],
+        evolve(fresh[1], command=Payload("other")),
         both,
         trial.job(queue, key="b"),
         evolve(fresh[2], idempotency_key="c"),
@@ -380,7 +399,8 @@ async def duplicates_do_not_fail_a_batch(trial: Trial) -> None:
     kept = await trial.drain(storage, queue)
     trial.check.counts(ids_of(kept), set(ids_of(standing)), "a batch stores each job that is new, once")
     commands = {job.tracking_id: job.command for job in kept}
-    trial.check.equal(commands[known.tracking_id], known.command, "a duplicate in a batch changes nothing")
+    for job in (known, fresh[1]):
+        trial.check.equal(commands[job.tracking_id], job.command, "a duplicate in a batch changes nothing")
 
 
 def hard_to_store(trial: Trial, queue: str) -> list[JobRecord]:
@@ -533,6 +553,9 @@ async def a_job_stored_again_is_left_as_it_is(trial: Trial) -> None:
             trial.check.equal(after, before, f"a {status} job that is stored again is left as it is")
         claimed = await acts.claim(storage, repeats[-1].queue_id, now=T0 + MINUTE)
         trial.check.equal(claimed, [], "a job that is stored again is not stored twice")
+        another = trial.job(original.queue_id, key="another key")
+        standing = await storage.store_jobs([another])
+        trial.check.equal(standing, [another.tracking_id], "a key that came with a repeat only is free")
 
 
 @rule("R7")

@@ -26,7 +26,7 @@ ALIKE: Final = (
     "stra\u00dfe", "strasse", "STRA\u1e9eE", "\ufb01n", "fin", "\u0130", "i\u0307", "i", "\u0131", "I", "\u212a", "k",
     "1", "01", "1.0", "+1", "null", "None", "true", "{}", "$key", ".key", "a.b", "key'", 'key"', "key\\", "key;--",
     "x" * 254 + "a", "x" * 254 + "b", "x" * 255, "x" * 256, "x" * 599 + "a", "x" * 599 + "b", "y" * 5000 + "a",
-    "y" * 5000 + "b", "\u00e9" * 300 + "a", "\u00e9" * 300 + "b", "\U0001f600", "\U0001f601",
+    "y" * 5000 + "b", "k\0", "k\0ey", "k\0ay", "\u00e9" * 300 + "a", "\u00e9" * 300 + "b", "\U0001f600", "\U0001f601",
 )  # fmt: skip
 """Keys that storages are tempted to take for one another."""
 
@@ -56,25 +56,38 @@ async def a_key_stored_again_gives_the_first_job(trial: Trial) -> None:
 async def a_duplicate_leaves_the_record_as_it_is(trial: Trial) -> None:
     """The job that stands for a key is the same to the last byte after others were stored with its key."""
     storage = await trial.open()
-    for status in (JobStatus.PENDING, JobStatus.RUNNING):
+    for status in JobStatus:
         job = evolve(full_job(trial.tracking_id(), trial.queue()), idempotency_key="k")
-        before = await trial.brought_to(storage, status, job, now=job.execute_after)
-        changes: list[dict[str, object]] = [
-            {"command": Payload("other")},
-            {"execute_after": T0, "dequeue_after": T0, "expire_on": None},
-            {"priority": 77},
-            {"metadata": {"other": "yes"}},
-            {"created_at": T0 + 5 * SECOND},
-        ]
-        duplicates = [evolve(job, tracking_id=trial.tracking_id(), **change) for change in changes]  # type: ignore[arg-type]  # a mapping of fields
+        await trial.brought_to(storage, status, job, now=job.execute_after)
+        await unchanged_by_duplicates(trial, storage, job, f"{status} job")
+    tried = await acts.tried_twice(trial, storage)
+    await acts.must_settle(trial.check, storage, tried, retry(T0 + 60 * MINUTE))
+    await unchanged_by_duplicates(trial, storage, tried, "job that waits for its retry")
 
-        for duplicate in duplicates:
-            await storage.store_jobs([duplicate])
-            (after,) = await trial.read(storage, job)
-            trial.check.equal(after, before, f"a duplicate leaves the {status} job that stands as it is")
-        await storage.store_jobs(duplicates)
+
+async def unchanged_by_duplicates(trial: Trial, storage: JobStorageProvider, job: JobRecord, which: str) -> None:
+    """Store jobs with the key of *job* that differ in one field or another: it must stay as it stands."""
+    assert job.expire_on is not None
+    (before,) = await trial.read(storage, job)
+    fresh = trial.job(job.queue_id, key=job.idempotency_key, expire_on=job.expire_on, priority=job.priority)
+    changes: list[dict[str, object]] = [
+        {"command": Payload("other")},
+        {"execute_after": T0, "dequeue_after": T0, "expire_on": None},
+        {"expire_on": job.expire_on + MINUTE},
+        {"expire_on": job.expire_on - MINUTE},
+        {"priority": 77},
+        {"metadata": {"other": "yes"}},
+        {"created_at": T0 + 5 * SECOND},
+    ]
+    duplicates = [evolve(fresh, tracking_id=trial.tracking_id(), **change) for change in changes]  # type: ignore[arg-type]  # a mapping of fields
+
+    for duplicate in duplicates:
+        await storage.store_jobs([duplicate])
         (after,) = await trial.read(storage, job)
-        trial.check.equal(after, before, f"a batch of duplicates leaves the {status} job that stands as it is")
+        trial.check.equal(after, before, f"a duplicate leaves the {which} that stands as it is")
+    await storage.store_jobs(duplicates)
+    (after,) = await trial.read(storage, job)
+    trial.check.equal(after, before, f"a batch of duplicates leaves the {which} that stands as it is")
 
 
 @rule("R12")
@@ -98,6 +111,21 @@ async def a_key_is_unique_in_its_queue_only(trial: Trial) -> None:
             ids_of(await trial.drain(other, here.queue_id)), [elsewhere.tracking_id], "the other namespace has its job"
         )
         await other.close()
+
+
+@rule("R12")
+async def a_queue_and_a_key_are_two_things(trial: Trial) -> None:
+    """What a queue's name and a key spell together decides nothing: "a:b" with "c" is not "a" with "b:c"."""
+    storage = await trial.open()
+    for mark in (":", "/", "|", ".", ",", "-", "_", " ", ""):
+        here = trial.job(f"a{mark}b", key=f"{mark}c{mark}d")
+        there = trial.job("a", key=f"b{mark}{mark}c{mark}d")
+        longer = trial.job(f"a{mark}b{mark}{mark}c", key="d")
+        jobs = [here, there, longer]
+        standing = [(await storage.store_jobs([job]))[0] for job in jobs]
+        trial.check.equal(standing, ids_of(jobs), f"a queue and a key that are parted by {mark!r} are two things")
+        again = [evolve(job, tracking_id=trial.tracking_id()) for job in jobs]
+        trial.check.equal(await storage.store_jobs(again), ids_of(jobs), "each key gives the job of its own queue")
 
 
 @rule("R13")

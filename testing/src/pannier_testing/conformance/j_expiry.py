@@ -458,7 +458,7 @@ async def an_expired_job_keeps_what_its_attempts_left(trial: Trial) -> None:
     storage = await trial.open()
     for settles in (True, False):
         for is_claimed_first in (True, False):
-            job = await _tried_twice(trial, storage)
+            job = await acts.tried_twice(trial, storage)
             if settles:
                 await acts.must_settle(trial.check, storage, job, retry(T0 + 2 * MINUTE))
             (before,) = await trial.read(storage, job)
@@ -567,7 +567,7 @@ async def a_requeue_replaces_an_expiry_that_lies_ahead(trial: Trial) -> None:
 
 async def _lived_through(trial: Trial, storage: JobStorageProvider, status: JobStatus) -> JobRecord:
     """Return a job with errors, progress and lapses that has come to *status* while it ran."""
-    job = await _tried_twice(trial, storage)
+    job = await acts.tried_twice(trial, storage)
     match status:
         case JobStatus.FAILED:
             await acts.must_settle(trial.check, storage, job, failed())
@@ -578,18 +578,6 @@ async def _lived_through(trial: Trial, storage: JobStorageProvider, status: JobS
     (ended,) = await trial.read(storage, job)
     trial.check.equal(ended.status, status, f"a job that ran can come to {status}")
     return ended
-
-
-async def _tried_twice(trial: Trial, storage: JobStorageProvider) -> JobRecord:
-    """Return a job that was retried, has lapsed and is running again, with an error, progress and an expiry."""
-    fresh = trial.job(trial.queue(), key="kept", metadata={"tenant": "acme"}, expire_on=T0 + DAY, priority=3)
-    job = await trial.started(storage, fresh)
-    await acts.must_settle(trial.check, storage, job, retry(T0 + SECOND))
-    await acts.claim(storage, job.queue_id, now=T0 + SECOND)
-    [job] = await acts.claim(storage, job.queue_id, now=T0 + SECOND + LEASE)
-    if trial.offers(Need.RESULTS):
-        await results_of(storage).store_progress(job.lease, Payload("half way"))
-    return job
 
 
 @rule("R78", needs=frozenset({Need.INSPECT}))

@@ -1,19 +1,21 @@
 """Storages that break a rule of section A."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 from attrs import evolve
 
 from pannier.claims import Claim, Claimed
-from pannier.records import Cancellation, JobRecord, Lease, Payload
+from pannier.inspection import JobFilter, Requeue
+from pannier.purging import Purged, StaleJobs
+from pannier.records import COMPLETE, Cancellation, JobRecord, JobStatus, Lease, Payload, StoredResult
 from pannier.settlements import Settlement
 from pannier.storage import JobStorageProvider
 from pannier.urls import StorageUrl
 from pannier_testing.reference.loopback import LoopbackProvider
 from pannier_testing.reference.model import Model
-from pannier_testing.reference.provider import ReferenceProvider
+from pannier_testing.reference.provider import ReferenceProvider, Shelf
 from pannier_testing.saboteurs.making import on_loopback, on_memory, on_model, on_reference, on_sqlite
 from pannier_testing.saboteurs.relay import Relay, TransactionalRelay
 
@@ -76,6 +78,24 @@ class StoresWhateverComes(ReferenceProvider):
     async def store_jobs(self, jobs: Sequence[JobRecord]) -> list[UUID]:
         """Leave `check_new_jobs` out."""
         return self._do(lambda model: model.store(jobs))
+
+
+@on_model("R1")
+class IsMadeBeforeItStarts(Model):
+    """Takes a job to be made when it starts, at the latest."""
+
+    def store_one(self, job: JobRecord) -> UUID:
+        """Move `created_at`."""
+        return super().store_one(evolve(job, created_at=min(job.created_at, job.execute_after)))
+
+
+@on_model("R1")
+class KeepsFewMetadata(Model):
+    """Keeps the first eight entries of metadata."""
+
+    def store_one(self, job: JobRecord) -> UUID:
+        """Fill the columns that there are."""
+        return super().store_one(evolve(job, metadata=dict([*job.metadata.items()][:8])))
 
 
 @on_model("R2")
@@ -192,6 +212,81 @@ class WritesLater(TransactionalRelay):
             await super().store_jobs(waiting)
 
 
+@on_reference("R4")
+class TrustsWhatHasEnded(ReferenceProvider):
+    """Remembers the result of a job that has ended, though another instance may requeue it."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        super().__init__(shelf)
+        self._ended: dict[UUID, StoredResult] = {}
+
+    async def get_job_result(self, tracking_id: UUID) -> StoredResult | None:
+        """Look into the cache first."""
+        found = self._ended.get(tracking_id) or await super().get_job_result(tracking_id)
+        if found is not None and found.status in COMPLETE:
+            self._ended[tracking_id] = found
+        return found
+
+    async def requeue_job(self, tracking_id: UUID, *, now: datetime, expire_on: datetime | None) -> Requeue:
+        """Forget what was remembered, here."""
+        self._ended.pop(tracking_id, None)
+        return await super().requeue_job(tracking_id, now=now, expire_on=expire_on)
+
+    async def purge_stale_jobs(self, stale: StaleJobs) -> Purged:
+        """Forget what was remembered, here."""
+        self._ended.clear()
+        return await super().purge_stale_jobs(stale)
+
+
+@on_reference("R4")
+class RemembersKeys(ReferenceProvider):
+    """Remembers which job stands for a key that it has met, though another instance may purge that job."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        super().__init__(shelf)
+        self._keys: dict[tuple[str, str], UUID] = {}
+
+    async def store_jobs(self, jobs: Sequence[JobRecord]) -> list[UUID]:
+        """Look into the cache first."""
+        if len(jobs) == 1 and (jobs[0].queue_id, jobs[0].idempotency_key) in self._keys:
+            return [self._keys[jobs[0].queue_id, str(jobs[0].idempotency_key)]]
+        standing = await super().store_jobs(jobs)
+        for job, tracking_id in zip(jobs, standing, strict=True):
+            if job.idempotency_key is not None:
+                self._keys[job.queue_id, job.idempotency_key] = tracking_id
+        return standing
+
+    async def purge_stale_jobs(self, stale: StaleJobs) -> Purged:
+        """Forget what was remembered, here."""
+        self._keys.clear()
+        return await super().purge_stale_jobs(stale)
+
+
+@on_reference("R4")
+class RemembersItsCounts(ReferenceProvider):
+    """Counts anew only where the instance has settled or claimed something itself."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        super().__init__(shelf)
+        self._counts: dict[str, Mapping[tuple[str, JobStatus], int]] = {}
+
+    async def count_jobs(self, wanted: JobFilter) -> Mapping[tuple[str, JobStatus], int]:
+        """Look into the cache first."""
+        if repr(wanted) not in self._counts:
+            self._counts[repr(wanted)] = await super().count_jobs(wanted)
+        return self._counts[repr(wanted)]
+
+    async def claim_jobs(self, claim: Claim) -> Claimed:
+        """Forget what was counted, here."""
+        self._counts.clear()
+        return await super().claim_jobs(claim)
+
+    async def settle_jobs(self, settlements: Sequence[Settlement], *, now: datetime) -> frozenset[Lease]:
+        """Forget what was counted, here."""
+        self._counts.clear()
+        return await super().settle_jobs(settlements, now=now)
+
+
 @on_reference("R5")
 class StoresOneAfterTheOther(ReferenceProvider):
     """Keeps the jobs before the bad one of a batch."""
@@ -249,6 +344,17 @@ class AnswersItsOwnIds(Model):
         return [job.tracking_id for job in batch]
 
 
+@on_model("R5")
+class StoresTheLastOfARepeatedId(Model):
+    """Stores the last of the jobs that have one tracking id in a batch, as a dict of them does."""
+
+    def store(self, jobs: Iterable[JobRecord]) -> list[UUID]:
+        """Key the batch by its ids."""
+        batch = list(jobs)
+        standing = {job.tracking_id: self.store_one(job) for job in {job.tracking_id: job for job in batch}.values()}
+        return [standing[job.tracking_id] for job in batch]
+
+
 @on_sqlite("R6")
 class StoresAtMost999(TransactionalRelay):
     """Stores no more jobs than an old limit on a statement's values."""
@@ -288,6 +394,23 @@ class InsertsASecondTime(Model):
             super().store_one(evolve(job, tracking_id=uuid4(), idempotency_key=None))
             return job.tracking_id
         return super().store_one(job)
+
+
+@on_model("R7")
+class TakesTheKeyOfARepeat(Model):
+    """Lets the key of a job that is stored again stand for the job that is there."""
+
+    def store_one(self, job: JobRecord) -> UUID:
+        """Write the key before the job."""
+        standing = super().store_one(job)
+        if job.idempotency_key is not None:
+            self.keys.setdefault((job.queue_id, job.idempotency_key), standing)
+        return standing
+
+    def delete(self, job: JobRecord) -> None:
+        """Delete all keys of the job."""
+        super().delete(job)
+        self.keys = {key: standing for key, standing in self.keys.items() if standing != job.tracking_id}
 
 
 @on_memory("R8")

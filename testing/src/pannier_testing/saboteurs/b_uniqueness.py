@@ -10,7 +10,7 @@ from uuid import UUID
 from attrs import evolve, frozen
 
 from pannier.inspection import Requeue
-from pannier.records import COMPLETE, JobRecord, Lease
+from pannier.records import COMPLETE, JobRecord, JobStatus, Lease
 from pannier.settlements import Release, Settlement
 from pannier_testing.reference.ledger import Ledger
 from pannier_testing.reference.model import Model
@@ -61,6 +61,42 @@ class TakesTheHigherPriority(Model):
             kept = self.jobs[standing]
             self.put(evolve(kept, priority=max(kept.priority, job.priority)))
         return standing
+
+
+@on_model("R11")
+class ExtendsTheExpiry(Model):
+    """Lets a job that stands live as long as a duplicate asks for."""
+
+    def store_one(self, job: JobRecord) -> UUID:
+        """Take the later expiry."""
+        standing = self.jobs[super().store_one(job)]
+        if standing.expire_on is not None and job.expire_on is not None and standing.expire_on < job.expire_on:
+            self.put(evolve(standing, expire_on=job.expire_on))
+        return standing.tracking_id
+
+
+@on_model("R11")
+class WakesWhatWaitsForARetry(Model):
+    """Makes a job that waits for its retry due when somebody stores its key."""
+
+    def store_one(self, job: JobRecord) -> UUID:
+        """Take a duplicate for a wish to try again."""
+        standing = self.jobs[super().store_one(job)]
+        if standing.tracking_id != job.tracking_id and standing.errors and standing.status is JobStatus.PENDING:
+            self.put(evolve(standing, dequeue_after=standing.execute_after))
+        return standing.tracking_id
+
+
+@on_model("R12")
+class JoinsQueueAndKey(Model):
+    """Keeps a queue and a key as one text, with a colon between."""
+
+    def standing(self, job: JobRecord) -> UUID | None:
+        """Compare the texts."""
+        if job.tracking_id in self.jobs or job.idempotency_key is None:
+            return super().standing(job)
+        wanted = f"{job.queue_id}:{job.idempotency_key}"
+        return next((standing for pair, standing in self.keys.items() if ":".join(pair) == wanted), None)
 
 
 @on_model("R12")
@@ -242,6 +278,15 @@ class CutsKeysAt600Bytes(FoldsKeys):
     def fold(self, key: str) -> str:
         """Cut it."""
         return key.encode("utf-8", "surrogatepass")[:599].decode("latin-1")
+
+
+@on_model("R17")
+class EndsKeysAtNul(FoldsKeys):
+    """Compares keys up to the first NUL."""
+
+    def fold(self, key: str) -> str:
+        """Cut it."""
+        return key.partition("\0")[0]
 
 
 @on_memory("R18")
