@@ -47,8 +47,8 @@ class Invoker:
 
     def _bound(self, handler: Handler) -> Call:
         if handler.kind is HandlerKind.ASYNC and not handler.is_class and not handler.takes_context:
-            function = handler.target
-            return lambda command, _: cast("Awaitable[object]", function(command))
+            function = cast("Callable[[Command[object]], Awaitable[object]]", handler.target)
+            return lambda command, _: function(command)
         resolve = self._resolving(handler)
         if handler.kind is HandlerKind.ASYNC and handler.takes_context:
             return lambda command, make_context: cast("Awaitable[object]", resolve()(command, make_context()))

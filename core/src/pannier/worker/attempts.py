@@ -1,6 +1,6 @@
 """Attempts: leased jobs on their way through this worker, from the claim to the answered settlement."""
 
-from collections.abc import Awaitable, Collection, Iterator
+from collections.abc import Awaitable, Collection, Iterator, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -87,7 +87,8 @@ class Attempt:
 
     def settlement(self) -> Settlement:
         """Return what is to be stored of it."""
-        return restore_settlement(self.lease, self.outcome or Release())
+        job = self.job
+        return restore_settlement(restore_lease(job.tracking_id, job.fence), self.outcome or Release())
 
     def context(self) -> "JobContext[object]":
         """Make what its handler and middleware see of it."""
@@ -126,12 +127,15 @@ class Attempts:
     def __iter__(self) -> Iterator[Attempt]:
         return iter(list(self._by_id.values()))
 
-    def hold(self, attempt: Attempt) -> Attempt | None:
-        """Take *attempt* in. An earlier one of the same job is held no more, and returned."""
-        earlier = self._by_id.get(attempt.key)
-        self._by_id[attempt.key] = attempt
-        if self._none_ends_before is not None and attempt.ends_at < self._none_ends_before:
-            self._none_ends_before = attempt.ends_at
+    def hold(self, attempts: Sequence[Attempt], *, ends_at: datetime) -> list[Attempt | None]:
+        """Take *attempts* in, whose leases end at *ends_at*. Return earlier ones of the same jobs, let go."""
+        by_id = self._by_id
+        earlier: list[Attempt | None] = []
+        for attempt in attempts:
+            earlier.append(by_id.get(attempt.key))
+            by_id[attempt.key] = attempt
+        if self._none_ends_before is not None and ends_at < self._none_ends_before:
+            self._none_ends_before = ends_at
         return earlier
 
     def renewed(self, attempt: Attempt, *, ends_at: datetime) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from datetime import timedelta
 from random import Random
-from typing import TYPE_CHECKING, Final, assert_never, cast, final
+from typing import TYPE_CHECKING, Any, Final, assert_never, final
 from uuid import UUID
 
 from attrs import frozen
@@ -169,7 +169,7 @@ class Execution:
         """Decode the command, and call its handler."""
         job = attempt.job
         try:
-            command = cast("Command[object]", course.decode(job.command, course.command))
+            command: Any = course.decode(job.command, course.command)
         except Exception as error:  # a user's codec may raise anything
             raise _BeyondRetryError(error) from error
         if course.is_trackable:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 AHEAD: Final = timedelta(milliseconds=100)
 """What is claimed ahead should run in about this time, so that a crash or a slow job delays little."""
 
+_AHEAD_SECONDS: Final = AHEAD.total_seconds()
+
 _SAMPLE: Final = 16
 """How many runs are timed together once a first one was: the sum costs nothing, the arithmetic 0.5 us."""
 
@@ -61,12 +63,12 @@ class Lane:
         """Take note of how long a run took."""
         self._timed += 1
         self._seconds += seconds
-        if self._pace is not None and self._timed < _SAMPLE and seconds < AHEAD.total_seconds():
+        if self._pace is not None and self._timed < _SAMPLE and seconds < _AHEAD_SECONDS:
             return
         mean = self._seconds / self._timed
         self._pace = mean if self._pace is None else self._pace + _SMOOTHING * (mean - self._pace)
         self._timed, self._seconds = 0, 0.0
-        in_time = AHEAD.total_seconds() * self.options.max_concurrency / max(self._pace, 1e-6)
+        in_time = _AHEAD_SECONDS * self.options.max_concurrency / max(self._pace, 1e-6)
         self._ahead_limit = min(self.options.prefetch, int(in_time))
 
     def stall(self) -> None:

@@ -101,12 +101,15 @@ class Slots:
             for lane in lanes.values():
                 self._solitude.want(lane, now=now)
         attempts = [Attempt(job, lanes[job.queue_id], ends_at) for job in _by_urgency(jobs)]
-        earlier = [self._attempts.hold(attempt) for attempt in attempts]  # all, before one starts: is it alone?
+        earlier = self._attempts.hold(attempts, ends_at=ends_at)  # all, before one starts: is it alone?
+        may_wait = not (self._is_cautious or self._is_closed or self._is_too_late(attempts[0], now))
         for attempt, before in zip(attempts, earlier, strict=True):
-            if before is None and attempt.key not in running:
-                self._place(attempt, now)
-            else:
+            if before is not None or attempt.key in running:
                 self._take_in_again(attempt, before, now)
+            elif may_wait:
+                attempt.lane.ahead.append(attempt)  # as `_place` would say of each: 0.25 us less
+            else:
+                self._place(attempt, now)
         for lane in lanes.values():
             self._fill(lane)
 
