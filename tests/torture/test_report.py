@@ -148,9 +148,17 @@ def test_a_server_is_killed_and_started_by_commands(tmp_path: Path) -> None:
         CommandServer("false", "true").crash()
 
 
-def test_the_command_refuses_what_it_can_not_do() -> None:
-    """A storage without a server can't be cut off."""
-    done = CliRunner().invoke(app, ["sqlite:///{tmp}/jobs.db", "--network=1"])
+def test_the_command_refuses_what_it_can_not_do(tmp_path: Path) -> None:
+    """A storage without a server can't be cut off; nor does that leave a journal to be copied."""
+    done = CliRunner().invoke(app, ["sqlite:///{tmp}/jobs.db", "--network=1", f"--journal={tmp_path}/journal"])
 
     assert done.exit_code == 2
     assert "names no server" in done.output.replace("\n", " ")
+
+
+def test_a_journal_that_can_not_be_kept_is_refused_before_the_run(tmp_path: Path) -> None:
+    """Not after it, when the run would be lost with it."""
+    done = CliRunner().invoke(app, ["sqlite:///{tmp}/jobs.db", f"--journal={tmp_path}/no/folder"])
+
+    assert done.exit_code == 2
+    assert "journal" in done.output

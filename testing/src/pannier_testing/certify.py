@@ -18,7 +18,7 @@ from pannier_testing.render import matrix
 from pannier_testing.report import Verdict, report_from_json
 from pannier_testing.trial import Profile
 
-app = typer.Typer()
+app = typer.Typer(pretty_exceptions_enable=False)  # they may print the values of variables, secrets among them
 
 EXIT_CODES = {Verdict.CONFORMANT: 0, Verdict.NON_CONFORMANT: 1, Verdict.INCOMPLETE: 3}
 """What the command exits with; 2 is a command line that can't be understood."""

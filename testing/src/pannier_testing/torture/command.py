@@ -25,7 +25,7 @@ from pannier_testing.torture.record import Record, engine_of, read_records, reco
 from pannier_testing.torture.report import page
 from pannier_testing.torture.rig import torture as run_torture
 
-app = typer.Typer()
+app = typer.Typer(pretty_exceptions_enable=False)  # they may print the values of variables, secrets among them
 
 
 @frozen
@@ -93,6 +93,8 @@ def torture(
         patience_seconds=patience,
     )
     server = CommandServer(crash_command, start_command) if crash_command and start_command else context.obj
+    if journal is not None:
+        _make(journal)
     try:
         made = run(url, plan, server=server, adapters=tuple(adapter or ()), engine=engine, journal=journal)
     except PannierError as error:
@@ -101,6 +103,14 @@ def torture(
     if record is not None:
         typer.echo(f"written to {write_record(made, record)}")
     raise typer.Exit(1 if made.findings else 0)
+
+
+def _make(journal: Path) -> None:
+    """Make the file before the run, which may be long, not after it."""
+    try:
+        journal.touch()
+    except OSError as error:
+        raise typer.BadParameter(f"the journal can't be kept: {error}") from error
 
 
 def run(

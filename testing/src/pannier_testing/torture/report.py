@@ -104,7 +104,10 @@ FOUND: Final = """\
   lived 50 ms: 129 of 1,219 handlers began late on SQLite and 33 of 336 on PostgreSQL, and 491 and 165 jobs were
   condemned that had done nothing (E14). A journal shows what the late ones waited for: not for the end of the lease,
   which a worker meets within 30 ms, but for their turn among a hundred others, while three to nine more workers died.
-  So kills come with a pause now; rows without one show what a storm does. Nothing was lost in either.
+  So kills come with a pause now: none of 1,756 on SQLite and of 424 on PostgreSQL was late, on a machine with up to ten
+  busy processes to each of its processors. Rows without a pause show what a storm does. Nothing was lost in either.
+- Not the worker's: in an earlier run of those 1,000 kills 8 of 1,846 were late, all after one kill, when every process
+  waited 1.4 s for the same commit.
 - A process that waits for its server is busy 1 to 3 % of the time, with leases of three seconds; a test holds it
   under 5 %.
 """

@@ -57,9 +57,9 @@ async def torture(
             await _check(storage, url, plan, server, place.tmp)
             return await _run(subject, plan, server, place, storage)
     finally:
-        if journal is not None:
-            shutil.copyfile(place.tmp / GROUND / "journal", journal)
         await subject.destroy(url, place)
+        if journal is not None and (place.tmp / GROUND).exists():  # else it was refused, and there is none
+            shutil.copyfile(place.tmp / GROUND / "journal", journal)
         place.remove()
 
 
