@@ -18,7 +18,7 @@ from pannier.inspection import JobFilter
 from pannier.purging import StaleJobs
 from pannier.records import JobError, JobStatus, Json, Lease, Payload
 from pannier.settlements import Failed, Release, Retry, Settlement, Succeeded
-from pannier_mongo import _claiming, _queries
+from pannier_mongo import _claiming, _queries, _settling
 from pannier_mongo._documents import CODEC, LEASED, METADATA_BYTES, PAYLOAD_BYTES, TEXT_BYTES, TREE_CHARACTERS
 from pannier_testing.builders import LEASE, QUEUE, SECOND, T0, claim_of, error_at, full_job, new_job
 from pannier_testing.checks import same
@@ -67,36 +67,36 @@ def test_a_person_can_read_a_job(
     }
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        {"a.b": 1},
-        {"$set": {"x": 1}},
-        {"": 1},
-        {"a\0b": 1},
-        {"\ud800": 1},
-        "\udfff",
-        "a\0b",
-        2**31,
-        2**63 - 1,
-        2**63,
-        -(2**63),
-        -(2**64),
-        10**400,
-        -0.0,
-        0.0,
-        5e-324,
-        1.0,
-        True,
-        None,
-        "x" * (TREE_CHARACTERS + 1),
-        {"_id": 1, "0": [{"1": []}]},
-        [[[[[{}]]]]],
-        b"",
-        b"\0\xff",
-    ],
-    ids=repr,
+EXACTLY: Sequence[Json | bytes] = (
+    {"a.b": 1},
+    {"$set": {"x": 1}},
+    {"": 1},
+    {"a\0b": 1},
+    {"\ud800": 1},
+    "\udfff",
+    "a\0b",
+    2**31,
+    2**63 - 1,
+    2**63,
+    -(2**63),
+    -(2**64),
+    10**400,
+    -0.0,
+    0.0,
+    5e-324,
+    1.0,
+    True,
+    None,
+    "x" * (TREE_CHARACTERS + 1),
+    {"_id": 1, "0": [{"1": []}]},
+    [[[[[{}]]]]],
+    b"",
+    b"\0\xff",
 )
+"""What BSON can't hold, or a query would read as something else, and what comes close to that."""
+
+
+@pytest.mark.parametrize("data", EXACTLY, ids=repr)
 def test_a_payload_comes_back_exactly(
     runner: asyncio.Runner, storage: "MongoStorage", ids: NewId, data: Json | bytes
 ) -> None:
@@ -475,6 +475,35 @@ def test_a_lease_that_comes_twice_in_a_batch_is_settled_once(
 
     assert runner.run(storage.settle_jobs(batch, now=T0)) == {one.lease}
     assert runner.run(storage.count_jobs(JobFilter())) == {(QUEUE, JobStatus.SUCCEEDED): 2}
+
+
+def test_results_that_are_settled_together_are_each_job_s_own(
+    runner: asyncio.Runner, storage: "MongoStorage", ids: NewId
+) -> None:
+    """Whatever the results look like, and whichever leases are refused, each job gets its own, exactly (R42, R100)."""
+    results = [*EXACTLY, *SIGNS]
+    results += [{sign: [sign]} for sign in ("where", "literal", "queue_id")]
+    runner.run(storage.store_jobs([new_job(ids()) for _ in results]))
+    jobs = runner.run(storage.claim_jobs(claim_of(limit=len(results)))).jobs
+    expected = {job.tracking_id: Payload(data) for job, data in zip(jobs, results, strict=True)}
+    cancelled = jobs[len(jobs) // 2]
+    runner.run(storage.cancel_job(cancelled.tracking_id, now=T0))
+    settlements = [Settlement(job.lease, Succeeded(expected[job.tracking_id])) for job in jobs]
+
+    assert runner.run(storage.settle_jobs(settlements, now=T0)) == {cancelled.lease}
+    ended = runner.run(storage.find_jobs(JobFilter(statuses=frozenset({JobStatus.SUCCEEDED})), limit=1000)).jobs
+    assert {job.tracking_id for job in ended} == expected.keys() - {cancelled.tracking_id}
+    assert all(same(job.result, expected[job.tracking_id]) for job in ended)
+    assert {(job.finished_at, job.lapses, job.progress) for job in ended} == {(T0, 0, None)}
+
+
+def test_small_results_share_updates_and_large_ones_have_their_own(ids: NewId) -> None:
+    """An update holds 16 MiB, and one for each result takes the server twice as long."""
+    small = [Settlement(Lease(ids(), 1), Succeeded(Payload(number))) for number in range(2 * _queries.PORTION + 1)]
+    large = [Settlement(Lease(ids(), 1), Succeeded(Payload("x" * (TREE_CHARACTERS + 1)))) for _ in range(2)]
+
+    assert [len(batch.all_writes(T0)) for batch in _settling.batches_of(small, T0)] == [3]
+    assert [len(batch.all_writes(T0)) for batch in _settling.batches_of([*small, *large], T0)] == [5]
 
 
 def test_fences_that_no_document_can_hold_are_refused(

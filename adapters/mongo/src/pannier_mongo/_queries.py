@@ -269,6 +269,21 @@ def succeeded(result: StoredPayload | None, now: datetime) -> Update:
     }
 
 
+def succeeded_with(results: Mapping[UUID, StoredPayload], now: datetime) -> Pipeline:
+    """
+    End jobs with success, each with a result of its own, in one update.
+
+    It is looked up by the job's id. MongoDB makes a table of a constant list that it searches, so that many results
+    cost no more than one each; `$literal` keeps it from reading them as expressions.
+    """
+    position = {"$indexOfArray": [{"$literal": list(results)}, "$_id"]}
+    result = {"$arrayElemAt": [{"$literal": list(results.values())}, position]}
+    return [
+        {"$set": {**_ended(JobStatus.SUCCEEDED, now), "lapses": 0, "result": result}},
+        {"$unset": ["line", "progress"]},
+    ]
+
+
 def failed(error: StoredError, now: datetime) -> Pipeline:
     """End a job with failure."""
     return [

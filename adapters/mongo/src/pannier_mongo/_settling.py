@@ -1,6 +1,6 @@
 """Settling, renewing and reporting: every write that needs a lease."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
@@ -16,7 +16,7 @@ from pannier.records import JobStatus, Lease, Payload
 from pannier.settlements import Failed, Release, Retry, Settlement, Succeeded
 from pannier_mongo import _queries
 from pannier_mongo._connection import Session, Store
-from pannier_mongo._documents import RESOLUTION, JobDocument, from_payload
+from pannier_mongo._documents import RESOLUTION, JobDocument, StoredPayload, from_payload
 
 FENCES: Final = range(1, 2**63)
 """The fences that BSON can hold; a lease with another never was."""
@@ -37,6 +37,7 @@ class Batch:
         refused: Leases that no job can have.
         writes: What is to be written for single jobs, in this order.
         succeeded: Leases of jobs that succeeded without a result: they are all written alike.
+        results: The small results of jobs that succeeded, by lease: many are written by one update.
         released: Leases that are given back.
         mark: Tells the jobs that this batch gave back from others: they may have been claimed again by now.
     """
@@ -45,6 +46,7 @@ class Batch:
     refused: set[Lease] = field(factory=set[Lease])
     writes: list[Write] = field(factory=list[Write])
     succeeded: list[Lease] = field(factory=list[Lease])
+    results: dict[Lease, StoredPayload] = field(factory=dict[Lease, StoredPayload])
     released: list[Lease] = field(factory=list[Lease])
     mark: ObjectId = field(factory=ObjectId)
 
@@ -66,8 +68,7 @@ class Batch:
                 if result is None:
                     self.succeeded.append(lease)
                 else:
-                    update = _queries.succeeded(from_payload(result, lease.tracking_id), now)
-                    self.writes.append(UpdateOne(_queries.holding([lease]), update))
+                    self._add_result(lease, from_payload(result, lease.tracking_id), now)
             case Retry(at=at, error=error):
                 until, stored = round_up(at, RESOLUTION), to_tree(error)
                 # In this order: a job that is retried too late has failed by the second, which finds no lease.
@@ -82,8 +83,18 @@ class Batch:
 
     def all_writes(self, now: datetime) -> list[Write]:
         """Return what is to be written, those that are written alike together."""
-        succeeded = _by_fence(self.succeeded, _queries.succeeded(None, now))
-        return [*self.writes, *succeeded, *_by_fence(self.released, _queries.released(self.mark))]
+        return [
+            *self.writes,
+            *_with_results(self.results, now),
+            *_by_fence(self.succeeded, _queries.succeeded(None, now)),
+            *_by_fence(self.released, _queries.released(self.mark)),
+        ]
+
+    def _add_result(self, lease: Lease, result: StoredPayload, now: datetime) -> None:
+        if "tree" in result:  # of 64 KiB as text, so that an update has room for a portion of them
+            self.results[lease] = result
+        else:
+            self.writes.append(UpdateOne(_queries.holding([lease]), _queries.succeeded(result, now)))
 
     async def apply(self, store: Store, session: Session | None, now: datetime) -> set[Lease]:
         """Write it; return the refused leases."""
@@ -168,14 +179,30 @@ async def store_progress(store: Store, lease: Lease, progress: Payload) -> bool:
     return bool((await store.jobs.update_one(_queries.holding([lease]), update)).matched_count)
 
 
+def _with_results(results: Mapping[Lease, StoredPayload], now: datetime) -> Iterator[Write]:
+    """
+    Return the writes that end jobs with these results, many in one: half the time that the server takes for one each.
+
+    One job is written for itself: that write the driver tries again where the primary has changed.
+    """
+    for leases in _alike(results):
+        if len(leases) == 1:
+            yield UpdateOne(_queries.holding(leases), _queries.succeeded(results[leases[0]], now))
+        else:
+            by_id = {lease.tracking_id: results[lease] for lease in leases}
+            yield UpdateMany(_queries.holding(leases), _queries.succeeded_with(by_id, now))
+
+
 def _by_fence(leases: Iterable[Lease], update: Mapping[str, object] | Sequence[Mapping[str, object]]) -> list[Write]:
     """Return one write for all *leases* of a fence."""
+    return [UpdateMany(_queries.holding(portion), update) for portion in _alike(leases)]
+
+
+def _alike(leases: Iterable[Lease]) -> Iterator[Sequence[Lease]]:
+    """Gather leases of one fence, as many as one filter names."""
     fence = attrgetter("fence")
-    return [
-        UpdateMany(_queries.holding(portion), update)
-        for _, alike in groupby(sorted(leases, key=fence), fence)
-        for portion in _queries.portions(list(alike))
-    ]
+    for _, alike in groupby(sorted(leases, key=fence), fence):
+        yield from _queries.portions(list(alike))
 
 
 async def _states(store: Store, leases: Iterable[Lease], session: Session | None) -> dict[object, JobDocument]:
