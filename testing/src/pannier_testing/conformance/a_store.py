@@ -1,7 +1,7 @@
 """Section A: what is stored comes back, once, and at once to everybody."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from attrs import evolve
@@ -334,6 +334,43 @@ async def a_cancel_is_seen_by_other_instances_at_once(trial: Trial) -> None:
     trial.check.equal(refused, frozenset([running.lease]), "what one instance has cancelled no other can settle")
 
 
+@rule("R4")
+async def what_was_found_before_is_no_answer_now(trial: Trial) -> None:
+    """An instance that has found nothing due, or a finished job, finds what others have changed since."""
+    one, two = await trial.open(), await trial.open()
+    queue, far = trial.queue(), T0 + 60 * MINUTE
+    await one.store_jobs([trial.job(queue, execute_after=far)])
+
+    async def nothing_is_due(now: datetime) -> None:
+        for _ in range(2):
+            trial.check.equal(await acts.claim(one, queue, now=now, limit=9), [], "what is not due is not claimed")
+
+    async def is_due(job: JobRecord, after: str, now: datetime) -> JobRecord:
+        taken = await acts.claim(one, queue, now=now, limit=9)
+        promise = f"an instance that found nothing due claims what another one made due by {after}"
+        trial.check.equal(ids_of(taken), [job.tracking_id], promise)
+        return taken[0]
+
+    await nothing_is_due(T0)
+    job = trial.job(queue)
+    await two.store_jobs([job])
+    held = await is_due(job, "storing it", T0)
+    for outcome in (Release(), retry(T0)):
+        await nothing_is_due(T0)
+        await two.settle_jobs([Settlement(held.lease, outcome)], now=T0)
+        held = await is_due(job, f"settling it as {type(outcome).__name__}", T0)
+    await nothing_is_due(T0 + SECOND)
+    await two.renew_leases([held.lease], now=T0, lease_for=2 * SECOND)
+    held = await is_due(job, "making its lease shorter", T0 + 2 * SECOND)
+
+    await two.settle_jobs([Settlement(held.lease, failed())], now=T0)
+    for _ in range(2):
+        (seen,) = await trial.read(one, job)
+        trial.check.equal(seen.status, JobStatus.FAILED, "a job that another instance has settled")
+    await acts.purge(two, JobStatus.FAILED, now=T0, queue_ids=frozenset({queue}))
+    trial.check.equal(await one.get_job(job.tracking_id), None, "a finished job that another instance has purged")
+
+
 @rule("R4", needs=frozenset({Need.RESULTS, Need.INSPECT}))
 async def progress_and_requeue_are_seen_by_other_instances_at_once(trial: Trial) -> None:
     """Progress, results, counts and requeues of one instance are seen by others at once, whatever they saw before."""
@@ -461,15 +498,30 @@ async def a_batch_that_fails_can_be_repeated(trial: Trial) -> None:
 
 @rule("R5")
 async def a_large_batch_with_a_bad_end_stores_nothing(trial: Trial) -> None:
-    """A job that is not new, at the end of a batch past the usual limits of a statement, fails all of it."""
-    storage, queue = await trial.open(), trial.queue()
-    jobs = trial.jobs(trial.sized("jobs of the largest bad batch", 1_200, least=1_001, seconds=1), queue)
-    bad = evolve(trial.job(queue), attempt=1)
+    """A job that is not new, or can't be held, ends a batch past the usual limits of a statement: nothing is stored."""
+    storage = await trial.open()
+    size = trial.sized("jobs of the largest bad batch", 1_200, least=1_001, seconds=1)
+    not_new = evolve(trial.job(), attempt=1)
+    bad = [(not_new, ValueError), *((job, UnstorableError) for job in await refused_jobs(trial, storage))]
+    for job, error in bad[:2]:
+        queue = trial.queue()
 
-    await trial.check.raises(ValueError, storage.store_jobs([*jobs, bad]), "a job that is not new fails its batch")
+        call = storage.store_jobs([*trial.jobs(size, queue), evolve(job, queue_id=queue)])
+        await trial.check.raises(error, call, f"a job that is {'not new' if job is not_new else 'refused alone'}, last")
 
-    claimed = await acts.claimed_ids(storage, queue, limit=len(jobs))
-    trial.check.equal(claimed, [], "of a large batch that is refused nothing is stored")
+        claimed = await acts.claimed_ids(storage, queue, limit=size)
+        trial.check.equal(claimed, [], "of a large batch that is refused nothing is stored")
+
+
+async def refused_jobs(trial: Trial, storage: JobStorageProvider) -> list[JobRecord]:
+    """Return jobs that the storage can't hold, and says so."""
+    refused: list[JobRecord] = []
+    for job in hard_to_store(trial, trial.queue()):
+        try:
+            await storage.store_jobs([job])
+        except UnstorableError:
+            refused.append(job)
+    return refused
 
 
 @rule("R5", needs=frozenset({Need.DURABLE}))

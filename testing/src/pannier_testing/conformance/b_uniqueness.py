@@ -272,6 +272,20 @@ async def a_purged_job_frees_its_key(trial: Trial) -> None:
 
 
 @rule("R16")
+async def a_key_that_another_instance_has_freed_is_free(trial: Trial) -> None:
+    """An instance that stored a key, and was told who holds it, stores a new job once another one purged that."""
+    storage, other = await trial.open(), await trial.open()
+    for instance in (storage, other):
+        job = await trial.brought_to(storage, JobStatus.CANCELLED, trial.job(trial.queue(), key="k"))
+        standing = await instance.store_jobs([trial.job(job.queue_id, key="k")])
+        trial.check.equal(standing, [job.tracking_id], "a finished job holds its key")
+        await acts.purge(other, JobStatus.CANCELLED, now=T0, queue_ids=frozenset({job.queue_id}))
+        fresh = trial.job(job.queue_id, key="k")
+        trial.check.equal(await instance.store_jobs([fresh]), [fresh.tracking_id], "the key of a job that was purged")
+        trial.check.equal(await trial.read(storage, fresh), [fresh], "the job that was stored with a freed key")
+
+
+@rule("R16")
 async def storing_a_key_while_its_job_is_purged_raises_nothing(trial: Trial) -> None:
     """A key that is stored while its job is purged gives the old job or makes a new one, never an error."""
     storage, other = await trial.open(), await trial.open()

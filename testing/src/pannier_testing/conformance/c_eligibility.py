@@ -251,6 +251,22 @@ async def each_demand_takes_from_its_own_queues(trial: Trial) -> None:
     )
 
 
+@rule("R23")
+async def a_claim_of_many_queues_asks_for_all_of_them(trial: Trial) -> None:
+    """However many queues a claim asks for, in one demand or in many, it takes the jobs of the last as of the first."""
+    storage = await trial.open()
+    count = trial.sized("queues of a claim", 1_100, least=120, seconds=0.5)
+    queues = [f"one of many {number}" for number in range(count)]
+    for demands in ((Demand(tuple(queues), count),), tuple(Demand((queue,), 2) for queue in queues)):
+        jobs = [trial.job(queue) for queue in (queues[0], queues[count // 2], queues[-1])]
+        await storage.store_jobs(jobs)
+
+        taken = await acts.take(storage, evolve(claim_of(), demands=demands))
+
+        about = f"{len(demands)} demands of {len(demands[0].queue_ids)} queues each"
+        trial.check.counts(ids_of(taken), ids_of(jobs), f"a claim of {about} takes what is due in any of them")
+
+
 @rule("R24")
 async def a_limit_is_honoured(trial: Trial) -> None:
     """A claim takes 0, 1, n or all jobs as it asks; the queues of one demand share its limit."""

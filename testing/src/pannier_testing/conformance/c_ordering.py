@@ -51,6 +51,21 @@ async def lapsed_leases(trial: Trial, storage: JobStorageProvider, queue: str) -
 
 
 @rule("R25")
+async def leases_that_lapsed_a_tick_apart_are_taken_by_their_ends(trial: Trial) -> None:
+    """Of leases that ended within a second the one that ended first is taken first, to the tick."""
+    storage, queue = await trial.open(), trial.queue()
+    jobs = trial.jobs(8, queue)
+    for number in trial.rng.sample(range(8), 8):
+        await storage.store_jobs([jobs[number]])
+        taken = await acts.claim(storage, queue, lease_for=MINUTE + number * trial.tick)
+        trial.check.equal(ids_of(taken), [jobs[number].tracking_id], "the only job that is due is claimed")
+
+    order = await acts.taken_in_turn(storage, queue, now=T0 + 2 * MINUTE, count=8)
+
+    trial.check.equal(order, ids_of(jobs), "leases that lapsed a tick apart are taken by their ends")
+
+
+@rule("R25")
 async def the_names_of_a_demand_keep_lapsed_leases_and_priorities_in_order(trial: Trial) -> None:
     """Across the queues of one demand lapsed leases come first, then higher priorities."""
     storage = await trial.open()
@@ -106,6 +121,21 @@ async def inside_a_priority_first_in_is_first_out(trial: Trial) -> None:
         order = await acts.taken_in_turn(storage, queue, now=T0 + MINUTE, count=9)
 
         trial.check.equal(order, ids_of(jobs), "inside a priority first in is first out")
+
+
+@rule("R26")
+async def the_smallest_differences_of_time_count_at_every_priority(trial: Trial) -> None:
+    """Jobs a tick apart are taken in their order at the highest and lowest priorities as well as at 0."""
+    storage = await trial.open()
+    for priority in (-100, -1, 0, 1, 100):
+        queue = trial.queue()
+        jobs = [trial.job(queue, priority=priority, execute_after=T0 + n * trial.tick) for n in range(9)]
+        jobs.sort(key=lambda job: (job.execute_after, job.tracking_id))
+        await storage.store_jobs(trial.rng.sample(jobs, len(jobs)))
+
+        order = await acts.taken_in_turn(storage, queue, now=T0 + MINUTE, count=9)
+
+        trial.check.equal(order, ids_of(jobs), f"at the priority {priority}, jobs a tick apart keep their order")
 
 
 @rule("R26")

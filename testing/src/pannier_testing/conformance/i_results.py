@@ -186,6 +186,22 @@ async def progress_and_result_live_as_long_as_their_job(trial: Trial) -> None:
     await _check_result(trial, storage, running, half_way, "the progress of a job that a purge leaves")
 
 
+@rule("R70")
+async def a_result_that_another_instance_has_purged_is_gone(trial: Trial) -> None:
+    """An instance that has read a result reads none once another one has purged its job."""
+    storage, second = await trial.open(), await trial.open()
+    done = await trial.started(storage)
+    await acts.must_settle(trial.check, storage, done, Succeeded(Payload("all")))
+    expected = StoredResult(status=JobStatus.SUCCEEDED, progress=None, result=Payload("all"), errors=())
+    for _ in range(2):
+        await _check_result(trial, storage, done, expected, "what is read of a job that succeeded")
+
+    await acts.purge(second, JobStatus.SUCCEEDED, now=T0, queue_ids=frozenset({done.queue_id}))
+
+    gone = await results_of(storage).get_job_result(done.tracking_id)
+    trial.check.equal(gone, None, "the result of a job that another instance has purged")
+
+
 @rule("R71")
 async def a_result_over_the_limit_is_refused(trial: Trial) -> None:
     """A result or progress over the declared size is UnstorableError; the job is still leased, and can be settled."""

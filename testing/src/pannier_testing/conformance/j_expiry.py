@@ -505,6 +505,24 @@ async def a_purge_honours_its_queues(trial: Trial) -> None:
     trial.check.equal(rest, Purged(2, 2), "a purge of all queues")
 
 
+@rule("R78")
+async def a_purge_of_many_queues_purges_all_of_them(trial: Trial) -> None:
+    """However many queues a purge names, those that stand last are purged as well as the first."""
+    storage = await trial.open()
+    count = trial.sized("queues of a purge", 1_100, least=120, seconds=0.5)
+    queues = [f"one of many {number:04}" for number in range(count)]
+    asked = [queues[0], queues[count // 2], queues[-1]]
+    over = [await trial.brought_to(storage, JobStatus.CANCELLED, trial.job(queue)) for queue in asked]
+    await storage.store_jobs([trial.job(queue, expire_on=T0 + MINUTE) for queue in asked])
+
+    stale = StaleJobs(
+        now=T0 + MINUTE, keep={JobStatus.CANCELLED: timedelta(0)}, queue_ids=frozenset(queues), limit=1000
+    )
+    total = await _purge_to_the_end(trial, storage, stale, calls=20)
+
+    trial.check.equal(total, Purged(len(asked), len(over)), f"what is purged of {count} queues")
+
+
 @rule("R78", needs=frozenset({Need.INSPECT}))
 async def a_requeued_job_starts_anew(trial: Trial) -> None:
     """A FAILED, CANCELLED or EXPIRED job is PENDING again as of now, counters and values cleared, the rest kept."""

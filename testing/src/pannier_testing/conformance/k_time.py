@@ -282,6 +282,40 @@ async def the_time_zone_of_the_process_has_no_effect(trial: Trial) -> None:
 
 
 @rule("R83")
+async def nobody_s_clock_counts_for_others(trial: Trial) -> None:
+    """A caller whose clock is an hour ahead does all there is to do; the others are answered by their own clocks."""
+    storage, ahead = await trial.open(), T0 + 60 * MINUTE
+    held, failing, waiting = [await trial.started(storage) for _ in range(3)]
+    later = trial.job(trial.queue(), execute_after=T0 + 10 * MINUTE)
+    expiring = trial.job(trial.queue(), expire_on=T0 + 10 * MINUTE)
+    await storage.store_jobs([later, expiring])
+    theirs = await trial.started(storage, now=ahead)
+    await acts.renew(storage, theirs, now=ahead)
+    await acts.must_settle(trial.check, storage, theirs, failed(ahead), now=ahead)
+    await acts.cancelled(storage, await trial.brought_to(storage, JobStatus.PENDING), now=ahead)
+    await acts.purge(storage, now=ahead, queue_ids=frozenset({theirs.queue_id}))
+
+    now = T0 + SECOND
+    for job, about in ((later, "is not due"), (held, "is leased")):
+        taken = await acts.claim(storage, job.queue_id, now=now)
+        trial.check.equal(taken, [], f"a job that {about} by its claimer's clock is not claimed")
+    await acts.renew(storage, held, now=now)
+    await acts.must_settle(trial.check, storage, failing, failed(now), now=now)
+    await acts.cancelled(storage, waiting, now=now)
+    ends = [(job.dequeue_after, job.finished_at) for job in await trial.read(storage, held, failing, waiting)]
+    trial.check.equal(
+        ends,
+        [(now + LEASE, None), (T0 + LEASE, now), (T0 + LEASE, now)],
+        "the end of a renewed lease, and when a job has failed and one was cancelled, by the clock of who said so",
+    )
+    purged = await acts.purge(storage, JobStatus.FAILED, now=now, keep=MINUTE)
+    trial.check.equal((purged.expired, purged.deleted), (0, 0), "what is not over by the clock of who purges stays")
+    taken = await acts.claim(storage, expiring.queue_id, now=now)
+    seen = [(job.tracking_id, job.dequeue_after) for job in taken]
+    trial.check.equal(seen, [(expiring.tracking_id, now + LEASE)], "what has not expired by its claimer's clock")
+
+
+@rule("R83")
 async def only_the_caller_s_clock_counts(trial: Trial) -> None:
     """One history gives the same answers wherever it begins: now, 30 s ago, in an hour, in 2001, in 2099."""
     real = datetime.now(UTC).replace(microsecond=0)

@@ -145,6 +145,32 @@ async def lists_and_counts_agree_with_any_history(trial: Trial) -> None:
             await storage.close()
 
 
+@rule("R97")
+async def many_jobs_of_many_queues_are_counted_whole(trial: Trial) -> None:
+    """More jobs than one answer of an engine holds, in more queues than a statement holds values, are all counted."""
+    storage = await trial.open()
+    inspector = inspector_of(storage)
+    size = trial.sized("jobs that are counted", 1_200, least=1_001, seconds=1)
+    large = trial.queue()
+    count = trial.sized("queues that are counted", 1_100, least=120, seconds=0.5)
+    names = [f"one of many {number:04}" for number in range(count)]
+    few = [trial.job(names[0]), trial.job(names[count // 2]), trial.job(names[-1])]
+    await storage.store_jobs([*trial.jobs(size, large), *few])
+
+    pending = JobStatus.PENDING
+    for wanted, expected in (
+        (JobFilter(queue_ids=frozenset({large})), {(large, pending): size}),
+        (JobFilter(queue_ids=frozenset(names)), {(job.queue_id, pending): 1 for job in few}),
+        (JobFilter(), {(large, pending): size, **{(job.queue_id, pending): 1 for job in few}}),
+    ):
+        counted = {which: count for which, count in (await inspector.count_jobs(wanted)).items() if count}
+        asked = "any queue" if wanted.queue_ids is None else f"{len(wanted.queue_ids)} queues"
+        trial.check.equal(counted, expected, f"the counts of {size + len(few)} jobs, in {asked}")
+    pages = _pages(trial, inspector, JobFilter(queue_ids=frozenset(names)), 2)
+    listed = [job.tracking_id async for page in pages for job in page]
+    trial.check.counts(listed, ids_of(few), f"the jobs listed of {count} queues")
+
+
 async def _compare(trial: Trial, inspector: JobInspector, history: History) -> None:
     for wanted in WANTED:
         expected = history.model.find(wanted)

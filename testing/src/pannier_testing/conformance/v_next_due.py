@@ -1,6 +1,7 @@
 """Section V, R121: what a claim says of the next due instant."""
 
 from datetime import datetime, timedelta
+from itertools import permutations
 
 from attrs import evolve
 
@@ -69,6 +70,20 @@ async def next_due_counts_demands_of_nothing(trial: Trial) -> None:
         beside = evolve(claim_of(), demands=(Demand((empty,), 3), Demand((full,), 0)))
         for claim in (alone, beside):
             await names(trial, storage, claim, at, f"a demand of nothing, a job due {seconds} s from now")
+
+
+@rule("R121")
+async def next_due_is_the_first_of_all_demands(trial: Trial) -> None:
+    """Of several demands, and of several queues in one, the job that is due first is named, wherever it stands."""
+    storage = await trial.open()
+    early, late, empty = trial.queue(), trial.queue(), trial.queue()
+    await storage.store_jobs(
+        [trial.job(early, execute_after=T0 + 5 * SECOND), trial.job(late, execute_after=T0 + MINUTE)]
+    )
+    for order in permutations((early, late, empty)):
+        apart = evolve(claim_of(), demands=tuple(Demand((queue,), 2) for queue in order))
+        for claim, about in ((apart, "demands"), (claim_of(*order, limit=2), "queues of one demand")):
+            await names(trial, storage, claim, T0 + 5 * SECOND, f"jobs in several {about}, in any order")
 
 
 @rule("R121")

@@ -11,7 +11,7 @@ from pannier.inspection import JobFilter, Requeue
 from pannier.purging import Purged, StaleJobs
 from pannier.records import COMPLETE, Cancellation, JobRecord, JobStatus, Lease, Payload, StoredResult
 from pannier.settlements import Settlement
-from pannier.storage import JobStorageProvider
+from pannier.storage import JobStorageProvider, check_new_jobs
 from pannier.urls import StorageUrl
 from pannier_testing.reference.loopback import LoopbackProvider
 from pannier_testing.reference.model import Model
@@ -22,11 +22,11 @@ from pannier_testing.saboteurs.relay import Relay, TransactionalRelay
 
 @on_model("R1")
 class LosesTheExpiry(Model):
-    """Forgets `expire_on`."""
+    """Forgets `expire_on` where a job has metadata, too."""
 
     def store_one(self, job: JobRecord) -> UUID:
         """Store the job without it."""
-        return super().store_one(evolve(job, expire_on=None))
+        return super().store_one(evolve(job, expire_on=None) if job.metadata else job)
 
 
 @on_memory("R1")
@@ -100,24 +100,24 @@ class KeepsFewMetadata(Model):
 
 @on_model("R2")
 class StartsWhenItWasMade(Model):
-    """Takes the instant at which a job was made where `dequeue_after` equals the default."""
+    """Takes the instant at which a job was made for its `dequeue_after` where that is later."""
 
     def store_one(self, job: JobRecord) -> UUID:
         """Store the job with a default of its own."""
         standing = super().store_one(job)
         if standing == job.tracking_id and self.jobs[standing].fence == 0:
-            self.put(evolve(self.jobs[standing], dequeue_after=min(job.created_at, job.execute_after)))
+            self.put(evolve(self.jobs[standing], dequeue_after=max(job.created_at, job.execute_after)))
         return standing
 
 
 @on_reference("R2")
 class CountsAttemptsFromOne(ReferenceProvider):
-    """Gives a job that never ran one attempt."""
+    """Gives a job that was made after its time, and never ran, one attempt."""
 
     async def get_job(self, tracking_id: UUID) -> JobRecord | None:
         """Count the first attempt early."""
         job = await super().get_job(tracking_id)
-        return job and evolve(job, attempt=max(job.attempt, 1))
+        return evolve(job, attempt=max(job.attempt, 1)) if job and job.created_at > job.execute_after else job
 
 
 @on_reference("R3")
@@ -175,6 +175,41 @@ class RemembersWhatItRead(Relay):
         """Forget what was read."""
         self._read.clear()
         return await super().claim_jobs(claim)
+
+
+@on_reference("R4")
+class RemembersThatNothingIsDue(ReferenceProvider):
+    """Looks no more before the next due instant that it found, unless it changes something itself."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        super().__init__(shelf)
+        self._empty: dict[object, Claimed] = {}
+
+    async def claim_jobs(self, claim: Claim) -> Claimed:
+        """Ask its own memory first."""
+        self._check_open()
+        empty = self._empty.get(claim.demands)
+        if empty is not None and empty.next_due is not None and claim.now < empty.next_due:
+            return empty
+        claimed = await super().claim_jobs(claim)
+        is_over = claimed.next_due is not None and claimed.next_due > claim.now
+        self._empty = {claim.demands: claimed} if is_over and not claimed.jobs else {}
+        return claimed
+
+    async def store_jobs(self, jobs: Sequence[JobRecord]) -> list[UUID]:
+        """Forget."""
+        self._empty.clear()
+        return await super().store_jobs(jobs)
+
+    async def settle_jobs(self, settlements: Sequence[Settlement], *, now: datetime) -> frozenset[Lease]:
+        """Forget."""
+        self._empty.clear()
+        return await super().settle_jobs(settlements, now=now)
+
+    async def renew_leases(self, leases: Collection[Lease], *, now: datetime, lease_for: timedelta) -> frozenset[Lease]:
+        """Forget."""
+        self._empty.clear()
+        return await super().renew_leases(leases, now=now, lease_for=lease_for)
 
 
 @on_sqlite("R4")
@@ -305,6 +340,19 @@ class StoresFiveHundredAtATime(ReferenceProvider):
 
     async def store_jobs(self, jobs: Sequence[JobRecord]) -> list[UUID]:
         """Store each piece for itself."""
+        standing: list[UUID] = []
+        for start in range(0, len(jobs), 500):
+            standing += await super().store_jobs(jobs[start : start + 500])
+        return standing
+
+
+@on_reference("R5")
+class ChecksFirstAndStoresInPieces(ReferenceProvider):
+    """Checks a whole batch, cuts it into pieces, and keeps those before the one that holds what can't be held."""
+
+    async def store_jobs(self, jobs: Sequence[JobRecord]) -> list[UUID]:
+        """Encode, and store, each piece for itself."""
+        check_new_jobs(jobs)
         standing: list[UUID] = []
         for start in range(0, len(jobs), 500):
             standing += await super().store_jobs(jobs[start : start + 500])

@@ -10,11 +10,12 @@ from uuid import UUID
 from attrs import evolve, frozen
 
 from pannier.inspection import Requeue
+from pannier.purging import Purged, StaleJobs
 from pannier.records import COMPLETE, JobRecord, JobStatus, Lease
 from pannier.settlements import Release, Settlement
 from pannier_testing.reference.ledger import Ledger
 from pannier_testing.reference.model import Model
-from pannier_testing.reference.provider import ReferenceProvider
+from pannier_testing.reference.provider import ReferenceProvider, Shelf
 from pannier_testing.saboteurs.making import on_ledger, on_memory, on_model, on_reference, on_sqlite, on_values
 from pannier_testing.saboteurs.relay import Relay, TransactionalRelay
 
@@ -233,6 +234,29 @@ class FoldsKeys(Model):
             if queue_id == job.queue_id and self.fold(key) == wanted
         )
         return next(alike, None)
+
+
+@on_reference("R16")
+class RemembersHolders(ReferenceProvider):
+    """Remembers which job holds a key, until it purges something itself."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        super().__init__(shelf)
+        self._holders: dict[tuple[str, str], UUID] = {}
+
+    async def store_jobs(self, jobs: Sequence[JobRecord]) -> list[UUID]:
+        """Ask its own memory first."""
+        if len(jobs) != 1 or jobs[0].idempotency_key is None:
+            return await super().store_jobs(jobs)
+        key = (jobs[0].queue_id, jobs[0].idempotency_key)
+        if key not in self._holders:
+            (self._holders[key],) = await super().store_jobs(jobs)
+        return [self._holders[key]]
+
+    async def purge_stale_jobs(self, stale: StaleJobs) -> Purged:
+        """Forget."""
+        self._holders.clear()
+        return await super().purge_stale_jobs(stale)
 
 
 @on_model("R17")

@@ -7,6 +7,7 @@ from uuid import UUID
 from attrs import evolve
 
 from pannier.claims import Claim, Claimed, Demand
+from pannier.instants import to_microseconds
 from pannier.purging import Purged, StaleJobs
 from pannier.records import JobRecord, JobStatus
 from pannier_testing.reference.model import Model
@@ -182,6 +183,24 @@ class AsksForTheFirstQueueOnly(TransactionalRelay):
         return await super().claim_jobs(evolve(claim, demands=demands))
 
 
+@on_model("R23")
+class AsksForAHundredQueues(Model):
+    """Looks at the first hundred queues of each demand, as many as go into its statement."""
+
+    def unfinished(self, queue_ids: Iterable[str]) -> list[JobRecord]:
+        """Cut the list."""
+        return super().unfinished(list(queue_ids)[:100])
+
+
+@on_model("R23")
+class AnswersAHundredDemands(Model):
+    """Looks at the first hundred demands of a claim."""
+
+    def claim(self, claim: Claim) -> Claimed:
+        """Cut the list."""
+        return super().claim(evolve(claim, demands=claim.demands[:100]))
+
+
 @on_memory("R24")
 class GivesOneMore(Relay):
     """Returns a job more than was asked for, where anything was."""
@@ -295,6 +314,28 @@ class TakesLowPrioritiesFirst(Model):
         """Forget the sign."""
         first, priority, *rest = super().turn(job)
         return (first, -priority if isinstance(priority, int) else priority, *rest)
+
+
+@on_model("R25")
+class OrdersLapsedLeasesBySeconds(Model):
+    """Takes lapsed leases by the seconds in which they ended."""
+
+    def turn(self, job: JobRecord) -> tuple[object, ...]:
+        """Cut what is less than a second."""
+        if job.status is JobStatus.RUNNING:
+            return (0, 0, whole_seconds(job.dequeue_after), job.tracking_id)
+        return super().turn(job)
+
+
+@on_model("R26")
+class OrdersByOneNumber(Model):
+    """Makes one floating-point number of priority and time, the score of a sorted set, which has too few digits."""
+
+    def turn(self, job: JobRecord) -> tuple[object, ...]:
+        """Add both up."""
+        if job.status is JobStatus.RUNNING:
+            return super().turn(job)
+        return (1, -job.priority * 1e16 + to_microseconds(job.dequeue_after), job.tracking_id)
 
 
 @on_model("R26")

@@ -1,5 +1,6 @@
 """Storages that break a rule of section I."""
 
+import copy
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -8,6 +9,7 @@ from attrs import evolve
 
 from pannier import storage as r
 from pannier.errors import UnstorableError
+from pannier.purging import Purged, StaleJobs
 from pannier.records import JobRecord, JobStatus, Lease, Payload, StoredResult
 from pannier.settlements import Settlement, Succeeded
 from pannier.storage import Capabilities
@@ -144,6 +146,28 @@ class GivesAResultOnce(Model):
         if stored is not None and stored.result is not None:
             self.put(evolve(self.jobs[tracking_id], result=None))
         return stored
+
+
+@on_reference("R70")
+class RemembersResults(ReferenceProvider):
+    """Keeps a copy of each result that it has read, since results never change."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        super().__init__(shelf)
+        self._read: dict[UUID, StoredResult] = {}
+
+    async def get_job_result(self, tracking_id: UUID) -> StoredResult | None:
+        """Ask its own memory first."""
+        self._check_open()
+        found = self._read.get(tracking_id) or await super().get_job_result(tracking_id)
+        if found is not None and found.status is JobStatus.SUCCEEDED:
+            self._read[tracking_id] = copy.deepcopy(found)
+        return found
+
+    async def purge_stale_jobs(self, stale: StaleJobs) -> Purged:
+        """Forget."""
+        self._read.clear()
+        return await super().purge_stale_jobs(stale)
 
 
 @on_model("R70")

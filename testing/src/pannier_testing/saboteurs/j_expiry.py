@@ -293,6 +293,17 @@ class PurgesEveryQueue(Model):
 
 
 @on_model("R78")
+class PurgesAHundredQueues(Model):
+    """Looks at the first hundred queues that it is told, as many as go into its statement."""
+
+    def purge(self, stale: StaleJobs) -> Purged:
+        """Cut the list."""
+        if stale.queue_ids is not None:
+            stale = evolve(stale, queue_ids=frozenset(sorted(stale.queue_ids)[:100]))
+        return super().purge(stale)
+
+
+@on_model("R78")
 class TakesNoQueuesForAll(Model):
     """Purges all queues when it is given an empty set of them."""
 
@@ -396,3 +407,41 @@ class RequeuesWhatRuns(Model):
         if job is not None and job.status is JobStatus.RUNNING:
             super().cancel(tracking_id, now)
         return super().requeue(tracking_id, now, expire_on)
+
+
+@on_reference("R78")
+class RequeuesWithoutASecondLook(ReferenceProvider):
+    """Looks whether a job is complete, awaits, and then writes it back requeued, if it is still there."""
+
+    async def requeue_job(self, tracking_id: UUID, *, now: datetime, expire_on: datetime | None) -> Requeue:
+        """Write what was read."""
+        before = await self.get_job(tracking_id)
+        await asyncio.sleep(0)
+        answer = await super().requeue_job(tracking_id, now=now, expire_on=expire_on)
+        if before is None or before.finished_at is None or before.status is JobStatus.SUCCEEDED:
+            return answer
+        return Requeue.REQUEUED
+
+
+@on_reference("R78")
+class DeletesWhatWasRequeued(ReferenceProvider):
+    """Chooses what a purge deletes, awaits, and then deletes it, requeued or not."""
+
+    async def purge_stale_jobs(self, stale: StaleJobs) -> Purged:
+        """Delete by id alone."""
+        chosen = self._do(
+            lambda model: [
+                job.tracking_id
+                for job in model.jobs.values()
+                if stale.queue_ids is not None
+                and job.queue_id in stale.queue_ids
+                and model.is_over(job, stale, model.down(stale.now))
+            ]
+        )
+        await asyncio.sleep(0)
+        purged = await super().purge_stale_jobs(stale)
+        left = [job for job in self._do(lambda model: list(map(model.get, chosen))) if job is not None]
+        waiting = [job for job in left if job.status is JobStatus.PENDING][: stale.limit - purged.deleted]
+        for job in waiting:
+            self._do(lambda model, job=job: model.delete(job))  # type: ignore[misc]  # an early binding
+        return Purged(purged.expired, purged.deleted + len(waiting))

@@ -12,6 +12,7 @@ from pannier.claims import Claim, Claimed
 from pannier.purging import StaleJobs
 from pannier.records import Cancellation, JobError, JobRecord, Lease
 from pannier.settlements import Retry
+from pannier_testing.builders import T0
 from pannier_testing.reference.model import Model
 from pannier_testing.reference.provider import ReferenceProvider
 from pannier_testing.saboteurs.making import on_model, on_reference, on_values
@@ -231,3 +232,45 @@ class EndsByItsOwnClock(Model):
     def cancel(self, tracking_id: UUID, now: datetime) -> Cancellation:
         """Ask the machine."""
         return super().cancel(tracking_id, datetime.now(UTC))
+
+
+class RemembersTheLatestNow(Model):
+    """Lets no clock run back."""
+
+    latest = T0 - timedelta(days=365 * 50)
+
+    def never_back(self, now: datetime) -> datetime:
+        """Return the latest instant that anybody has told."""
+        self.latest = max(self.latest, now)
+        return self.latest
+
+
+@on_model("R83")
+class ClaimsByTheLatestNow(RemembersTheLatestNow):
+    """Decides what is due by the latest instant that any claimer has told."""
+
+    def claim(self, claim: Claim) -> Claimed:
+        """Forget whose clock it was."""
+        return super().claim(evolve(claim, now=self.never_back(claim.now)))
+
+
+@on_model("R83")
+class RenewsByTheLatestNow(RemembersTheLatestNow):
+    """Counts a renewed lease from the latest instant that any holder has told."""
+
+    def renew(self, leases: Iterable[Lease], now: datetime, lease_for: timedelta) -> frozenset[Lease]:
+        """Forget whose clock it was."""
+        return super().renew(leases, self.never_back(now), lease_for)
+
+
+@on_model("R83")
+class EndsByTheLatestNow(RemembersTheLatestNow):
+    """Stamps finished_at with the latest instant that anybody has told who settled or cancelled."""
+
+    def settle(self, settlements: Iterable[r.Settlement], now: datetime) -> frozenset[Lease]:
+        """Forget whose clock it was."""
+        return super().settle(settlements, self.never_back(now))
+
+    def cancel(self, tracking_id: UUID, now: datetime) -> Cancellation:
+        """Forget whose clock it was."""
+        return super().cancel(tracking_id, self.never_back(now))

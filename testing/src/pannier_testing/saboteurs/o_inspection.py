@@ -64,6 +64,26 @@ class CountsWhatRunsAsPending(Model):
         return counts
 
 
+@on_model("R97")
+class CountsAThousand(Model):
+    """Counts what one answer of its engine holds."""
+
+    def count(self, wanted: JobFilter) -> dict[tuple[str, JobStatus], int]:
+        """Read one page."""
+        return {which: min(count, 1_000) for which, count in super().count(wanted).items()}
+
+
+@on_model("R97")
+class CountsInAHundredQueues(Model):
+    """Lists and counts the jobs of the first hundred queues that it is asked for."""
+
+    def find(self, wanted: JobFilter) -> list[JobRecord]:
+        """Cut the list."""
+        if wanted.queue_ids is not None:
+            wanted = evolve(wanted, queue_ids=frozenset(sorted(wanted.queue_ids)[:100]))
+        return super().find(wanted)
+
+
 @on_reference("R97")
 class ListsWithoutErrors(ReferenceProvider):
     """Lists jobs without their errors, to save a join."""

@@ -91,3 +91,13 @@ class ForgetsWhatItPassedOver(ReferenceProvider):
         held -= mine
         claimed = self._do(lambda model: model.grant(chosen, claim))
         return evolve(claimed, next_due=None) if passed else claimed
+
+
+@on_model("R121")
+class NamesTheLastDemands(Model):
+    """Forgets what one demand is waiting for when the next one is waiting, too."""
+
+    def next_due(self, claim: Claim, taken: set[UUID]) -> datetime | None:
+        """Overwrite."""
+        dues = [super(NamesTheLastDemands, self).next_due(evolve(claim, demands=(d,)), taken) for d in claim.demands]
+        return next((due for due in reversed(dues) if due is not None), None)
