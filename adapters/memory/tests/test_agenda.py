@@ -26,6 +26,13 @@ class AgendaAndDict(RuleBasedStateMachine):
         self.agenda.put(name, at)
         self.due[name] = at
 
+    @rule(names=st.sets(NAMES, min_size=1), at=INSTANTS)
+    def put_new(self, names: set[int], at: datetime) -> None:
+        """Let those of some jobs fall due together that don't yet."""
+        new = [name for name in names if name not in self.due]
+        self.agenda.put_new(new, at)
+        self.due.update(dict.fromkeys(new, at))
+
     @rule(name=NAMES)
     def remove(self, name: int) -> None:
         """Let a job fall due no more, if it did."""

@@ -46,9 +46,12 @@ class Claiming:
         for demand in self._claim.demands:
             self._take_for(demand)
         self.next_due = self._next_due()
+        lasting: dict[str, list[int]] = {}
         for job in self.leased:  # not before: a lease that this claim has given is no reason to come back
-            if not transitions.has_expired(job, self._ends_at):
-                self._store.queues[job.queue_id].leases.put(job.tracking_id.int, self._ends_at)
+            if job.expire_on is None or self._ends_at < job.expire_on:
+                lasting.setdefault(job.queue_id, []).append(job.tracking_id.int)
+        for queue_id, names in lasting.items():
+            self._store.queues[queue_id].leases.put_new(names, self._ends_at)
 
     def _take_for(self, demand: Demand) -> None:
         """Take lapsed leases first, then by priority (R25, R26); the names of a demand share its limit."""

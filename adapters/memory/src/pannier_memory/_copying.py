@@ -5,7 +5,7 @@ Payloads are copied as trees, not as text: that is exact for every value a paylo
 and takes a tenth of the time.
 """
 
-from typing import Final, TypeAlias, TypeVar, cast
+from typing import Final, TypeAlias, TypeVar
 
 from pannier.records import JobRecord, Json, Payload, StoredResult
 from pannier.restoring import restore_job, restore_payload
@@ -21,7 +21,7 @@ def copy_job(job: JobRecord) -> JobRecord:
     """Copy *job*."""
     fields = job.__dict__.copy()
     fields["command"] = copy_payload(job.command)
-    fields["metadata"] = dict(job.metadata)
+    fields["metadata"] = {**job.metadata} if job.metadata else {}
     if job.progress is not None:
         fields["progress"] = copy_payload(job.progress)
     if job.result is not None:
@@ -49,9 +49,10 @@ def copy_result(job: JobRecord) -> StoredResult:
 
 def copy_payload(payload: OptionalPayload) -> OptionalPayload:
     """Copy *payload*. It was checked when it was made, and is not again: 0.6 us instead of 1.5."""
-    if payload is None or type(payload.data) not in _CONTAINERS:
+    if payload is None:
         return payload
-    return restore_payload(copy_tree(cast("Json", payload.data)), payload.encoding)
+    data = payload.data
+    return restore_payload(copy_tree(data), payload.encoding) if isinstance(data, (dict, list)) else payload
 
 
 def copy_tree(tree: Json) -> Json:
