@@ -8,8 +8,9 @@ from pannier.inspection import JobFilter
 from pannier.records import Cancellation, JobRecord, JobStatus
 from pannier.settlements import Settlement
 from pannier_testing.reference.model import Model
-from pannier_testing.saboteurs.making import on_memory, on_model
-from pannier_testing.saboteurs.relay import Relay
+from pannier_testing.saboteurs.making import on_memory, on_model, on_sqlite
+from pannier_testing.saboteurs.relay import Relay, TransactionalRelay
+from pannier_testing.saboteurs.sqlite_aids import file_of, written
 
 
 @on_model("R119")
@@ -25,6 +26,20 @@ class ScansTheExpired(Relay):
         """Count them, then claim."""
         await self.inner.count_jobs(JobFilter(statuses=frozenset({JobStatus.EXPIRED})))
         return await super().claim_jobs(claim)
+
+
+@on_sqlite("R119")
+class SortsWhatIsDue(TransactionalRelay):
+    """Finds the waiting jobs of a priority by an index, and sorts them by their times for each claim."""
+
+    async def open(self) -> None:
+        """Make an index without the times, where nobody has yet."""
+        await super().open()
+        with written(file_of(self.url.text)) as connection:
+            index = connection.execute("SELECT sql FROM sqlite_schema WHERE name = 'pannier_jobs_waiting'").fetchone()
+            if "dequeue_after" in index[0]:
+                connection.execute("DROP INDEX pannier_jobs_waiting")
+                connection.execute(index[0].replace("dequeue_after, ", ""))
 
 
 class LooksThrough(Model):
