@@ -35,7 +35,7 @@ EMBEDDED = {
 SERVERS = {
     "postgres": "{url}?schema={namespace}",
     # Without the first option the driver finds its way past the fault proxy; on a busy machine the stand-in is slow.
-    "mongo": "{url}/{namespace}?directConnection=true&timeout=20",
+    "mongo": "{url}/{namespace}?directConnection=true&timeout=10",
 }
 STORAGES = {**EMBEDDED, **SERVERS}
 VERDICTS = dict.fromkeys(STORAGES, "conformant 1.0 distributed + inspect, notify, results, transactions") | {
