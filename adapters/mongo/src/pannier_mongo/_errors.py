@@ -52,9 +52,14 @@ def translated(error: PyMongoError, shown: str) -> PannierError:
         case InvalidOperation() if "close" in str(error):
             return StorageClosedError(f"{shown} was closed meanwhile")
         case _ if error.timeout:
-            return StorageUnavailableError(f"{shown} did not answer in time; check that it runs, or raise timeout")
+            return late(shown)
         case _:
             return StorageRefusedError(f"{shown}: the driver refuses: {type(error).__name__}")
+
+
+def late(shown: str) -> StorageUnavailableError:
+    """Return the error of a call that took longer than it may."""
+    return StorageUnavailableError(f"{shown} did not answer in time; check that it runs, or raise timeout")
 
 
 def _refusal(error: OperationFailure, shown: str) -> PannierError:

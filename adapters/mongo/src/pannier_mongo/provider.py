@@ -4,7 +4,7 @@ import os
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Final, TypeVar
 from uuid import UUID
 
 import pymongo
@@ -15,6 +15,7 @@ from pymongo.errors import PyMongoError
 from pannier import transitions
 from pannier.checks import require, require_int, require_positive
 from pannier.claims import Claim, Claimed
+from pannier.coalescing import Coalescer
 from pannier.errors import LeaseLostError, NotSupportedError, StorageClosedError
 from pannier.inspection import JobFilter, JobPage, Requeue
 from pannier.instants import round_down, round_up, utc
@@ -25,8 +26,8 @@ from pannier.settlements import Settlement
 from pannier.storage import Capabilities, check_new_jobs
 from pannier_mongo import _claiming, _ending, _migrations, _reading, _settling, _storing, _transactions
 from pannier_mongo._connection import Store, read_clock, store_of
-from pannier_mongo._documents import PAYLOAD_BYTES, RESOLUTION
-from pannier_mongo._errors import translated
+from pannier_mongo._documents import PAYLOAD_BYTES, RESOLUTION, JobDocument
+from pannier_mongo._errors import late, translated
 from pannier_mongo._lines import Reaches
 from pannier_mongo._notifier import Notifier
 from pannier_mongo._storing import Lines
@@ -35,12 +36,17 @@ from pannier_mongo.settings import Settings
 T = TypeVar("T")
 
 
+SHARED: Final = 100
+"""Calls with more jobs than this go alone: they gain nothing from company, and would make it wait."""
+
+
 @frozen(eq=False)
 class _Open:
     """What an open storage has."""
 
     store: Store
     notifier: Notifier
+    coalescer: Coalescer[JobDocument]
     lines: Lines = field(factory=Lines)
     reaches: Reaches = field(factory=Reaches)
     pid: int = field(factory=os.getpid)
@@ -79,12 +85,13 @@ class MongoStorage:
             raise
         self._has_transactions = server.has_transactions
         store = store_of(client, self._settings, has_transactions=server.has_transactions)
-        self._opened = _Open(store, Notifier(store, self._settings))
+        self._opened = _Open(store, Notifier(store, self._settings), self._coalescer(store))
 
     async def close(self) -> None:
         """Stop listening, and close all connections."""
         opened, self._opened = self._opened, None
         if opened is not None and opened.pid == os.getpid():  # else the connections are the parent's
+            await opened.coalescer.close()
             await opened.notifier.close()
             with pymongo.timeout(self._settings.timeout.total_seconds()):  # it says goodbye, though nobody may be there
                 await opened.store.client.close()
@@ -104,7 +111,13 @@ class MongoStorage:
             return []
         with self._in_time():
             await opened.lines.note(opened.store, documents)
-            return await _storing.insert(opened.store, documents)
+            if len(documents) > SHARED or not all(map(_storing.is_shared, documents)):
+                return await _storing.insert(opened.store, documents)
+        try:
+            await opened.coalescer.add(documents)
+        except TimeoutError as error:
+            raise late(self._settings.shown) from error
+        return [document["_id"] for document in documents]
 
     async def claim_jobs(self, claim: Claim) -> Claimed:
         """Lease due jobs."""
@@ -249,6 +262,14 @@ class MongoStorage:
                 f"{self._settings.shown} was opened by the process that this one was forked from; open it here anew"
             )
         return opened
+
+    def _coalescer(self, store: Store) -> Coalescer[JobDocument]:
+        async def flush(documents: Sequence[JobDocument]) -> None:
+            with self._in_time():
+                await _storing.insert(store, documents)
+
+        seconds = self._settings.timeout.total_seconds()
+        return Coalescer(flush, seconds=seconds, share=lambda _: 1 / _storing.CHUNK)
 
     @contextmanager
     def _in_time(self) -> Iterator[None]:

@@ -84,6 +84,11 @@ def chunked(rows: Sequence[NewRow]) -> Iterator[Sequence[NewRow]]:
         yield chunk
 
 
+def share(row: NewRow) -> float:
+    """Return what part of a statement *row* fills."""
+    return 1 / CHUNK_ROWS + row.weight / CHUNK_CHARACTERS
+
+
 async def _insert_one(connection: AnyConnection, sql: Mapping[str, str], row: NewRow) -> Sequence[int]:
     """
     Insert *row*; return as `insert`.

@@ -13,6 +13,7 @@ from attrs import evolve
 from pannier import transitions
 from pannier.checks import require, require_int, require_positive
 from pannier.claims import Claim, Claimed
+from pannier.coalescing import Coalescer
 from pannier.errors import LeaseLostError, NotSupportedError, StorageClosedError
 from pannier.inspection import JobFilter, JobPage, Requeue
 from pannier.instants import utc
@@ -22,7 +23,6 @@ from pannier.records import Cancellation, JobRecord, JobStatus, Lease, Payload, 
 from pannier.settlements import Settlement
 from pannier.storage import Capabilities, check_new_jobs
 from pannier_postgres import _claiming, _ending, _migrations, _reading, _settling, _storing
-from pannier_postgres._coalescing import Coalescer
 from pannier_postgres._connection import AnyConnection, Connection
 from pannier_postgres._errors import DRIVER_ERRORS, busy, translated
 from pannier_postgres._notifier import Notifier
@@ -47,6 +47,7 @@ class _Open:
         self.coalescer = Coalescer(
             lambda rows: self.pool.run(lambda connection: _storing.insert_unkeyed(connection, sql, rows)),
             seconds=settings.timeout.total_seconds(),
+            share=_storing.share,
         )
         self.keyed_slots = asyncio.Semaphore(settings.connections // 2)  # the rest never waits for a stranger's key
         self.settling: list[Sequence[Settlement]] = []

@@ -1,23 +1,20 @@
-"""Coalescing: calls that wait at the same time share one statement, and its commit."""
+"""Coalescing, for storages whose calls are dear: those that wait at the same time share one, and its commit."""
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from attrs import define
 
 from pannier.errors import StorageUnavailableError
-from pannier_postgres._rows import NewRow
-from pannier_postgres._storing import CHUNK_CHARACTERS, CHUNK_ROWS
 
-Flush = Callable[[Sequence[NewRow]], Awaitable[None]]
-"""Inserts jobs without a key, all or none."""
+T = TypeVar("T")
 
 
 @define(eq=False)
-class _Call:
-    rows: Sequence[NewRow]
+class _Call(Generic[T]):
+    items: Sequence[T]
     done: asyncio.Future[Exception | None]
     deadline: float
 
@@ -27,27 +24,43 @@ class _Call:
             self.done.set_result(error)
 
 
-class Coalescer:
+class Coalescer(Generic[T]):
     """
-    Jobs without a key on their way into the store.
+    New jobs on their way into the store, in the form that a storage gives them.
 
     Whatever waits when a flush returns goes into the next one; a call alone never waits for company. Ten callers at
-    once store 5 to 7 times as much as one after the other.
+    once store 5 to 7 times as much as one after the other. Jobs with a key have no business here: storing one waits for
+    whoever is storing the same key, and nobody else should have to (R122).
     """
 
-    def __init__(self, flush: Flush, *, seconds: float) -> None:
+    def __init__(
+        self,
+        flush: Callable[[Sequence[T]], Awaitable[None]],
+        *,
+        seconds: float,
+        share: Callable[[T], float],
+    ) -> None:
+        """
+        Make one.
+
+        Args:
+            flush: Stores jobs. Where it raises, it may be called again with a part of them.
+            seconds: How long a call may take; what *flush* takes it limits itself.
+            share: What part of one flush a job fills; 1 and more: all of it.
+        """
         self._flush: Final = flush
+        self._share: Final = share
         self._seconds: Final = seconds
-        self._waiting: deque[_Call] = deque()
-        self._storing: Sequence[_Call] = ()
+        self._waiting: deque[_Call[T]] = deque()
+        self._storing: Sequence[_Call[T]] = ()
         self._idle = asyncio.Event()
         self._idle.set()
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    async def add(self, rows: Sequence[NewRow]) -> None:
+    async def add(self, items: Sequence[T]) -> None:
         """
-        Store *rows*, all or none.
+        Store *items*.
 
         Cancelled or late while it waits, a call is left out; later, it is stored all the same, or not at all if it went
         alone.
@@ -62,14 +75,14 @@ class Coalescer:
                 await asyncio.sleep(0)  # whoever starts in the same turn of the loop comes along
                 if not self._waiting:
                     # In the caller's own task: one of ours, and a future to wait for, take 20 of 165 us.
-                    await self._flush(rows)
+                    await self._flush(items)
                     return
-                call = self._call(rows)
+                call = self._call(items)
                 self._waiting.appendleft(call)
             finally:
                 self._hand_over()
         else:
-            call = self._call(rows)
+            call = self._call(items)
             self._waiting.append(call)
         error = await call.done
         if error is not None:
@@ -82,10 +95,10 @@ class Coalescer:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _call(self, rows: Sequence[NewRow]) -> _Call:
+    def _call(self, items: Sequence[T]) -> _Call[T]:
         """Return a call that ends in time. One timer watches over all: one each would take 2 us a call."""
         loop = asyncio.get_running_loop()
-        call = _Call(rows, loop.create_future(), loop.time() + self._seconds)
+        call = _Call(items, loop.create_future(), loop.time() + self._seconds)
         if self._timer is None:
             self._timer = loop.call_at(call.deadline, self._end_late)
         return call
@@ -115,24 +128,23 @@ class Coalescer:
             self._storing, self._task = (), None
             self._idle.set()
 
-    def _next(self) -> list[_Call]:
-        """Take from the line what one statement holds, at least one call, less those that were given up."""
-        calls: list[_Call] = []
-        rows = characters = 0
+    def _next(self) -> list[_Call[T]]:
+        """Take from the line what one flush holds, at least one call, less those that were given up."""
+        calls: list[_Call[T]] = []
+        room = 1.0
         while self._waiting:
             call = self._waiting[0]
-            rows += len(call.rows)
-            characters += sum(row.weight for row in call.rows)
-            if calls and (rows > CHUNK_ROWS or characters > CHUNK_CHARACTERS):
+            room -= sum(map(self._share, call.items))
+            if calls and room < 0:
                 break
             self._waiting.popleft()
             if not call.done.done():
                 calls.append(call)
         return calls
 
-    async def _store(self, calls: Sequence[_Call]) -> None:
+    async def _store(self, calls: Sequence[_Call[T]]) -> None:
         try:
-            await self._flush([row for call in calls for row in call.rows])
+            await self._flush([item for call in calls for item in call.items])
         except StorageUnavailableError as error:  # which is true for each of them
             for call in calls:
                 call.finish(_another(error))
