@@ -62,6 +62,7 @@ class Suite:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._measured: dict[str, Measured] = {}
+        self._unusable: dict[str, str] = {}
         self._plugins: dict[tuple[str, ...], Plugins] = {}
         self._runs: dict[str, dict[str, Any]] = {}
         self._outcomes: dict[str, list[dict[str, Any]]] = {}
@@ -139,8 +140,15 @@ class Suite:
     def _measure(self, subject: "Subject") -> "Measured":
         from pannier_testing.runner import measure
 
+        if subject.label in self._unusable:
+            pytest.fail(self._unusable[subject.label], pytrace=False)
         if subject.label not in self._measured:
-            self._measured[subject.label] = measure(subject)
+            try:
+                self._measured[subject.label] = measure(subject)
+            except Exception as error:
+                said = f"{type(error).__qualname__}: {error}"
+                self._unusable[subject.label] = f"not tried: {subject.label} could not be used at all ({said})"
+                raise
         return self._measured[subject.label]
 
     # Reporting, in the process that talks to the user.

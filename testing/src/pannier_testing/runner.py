@@ -8,8 +8,10 @@ import asyncio
 import random
 import time
 import traceback
+from collections.abc import Awaitable
 from datetime import timedelta
 from enum import StrEnum
+from typing import Final, TypeVar
 
 from attrs import Factory, frozen
 
@@ -20,6 +22,11 @@ from pannier_testing.rules import RuleTest
 from pannier_testing.subject import Place, Subject
 from pannier_testing.trial import Measured, Profile, Trial
 from pannier_testing.values import Values
+
+T = TypeVar("T")
+
+PATIENCE: Final = timedelta(seconds=60)
+"""How long each call may take when a storage is first looked at."""
 
 
 class Status(StrEnum):
@@ -81,6 +88,7 @@ def measure(subject: Subject) -> Measured:
 
     Raises:
         Whatever the storage raises: without this nothing can be tested.
+        TimeoutError: It hung; names the call.
     """
     place = Place.make()
     try:
@@ -93,14 +101,15 @@ async def _measure(subject: Subject, place: Place) -> Measured:
     url = subject.url_in(place)
     storage = subject.create(url)
     try:
-        await storage.open()
+        await _in_time("open()", storage.open())
         count = 100
         began = time.perf_counter()
         rng = random.Random(0)
         jobs = [builders.new_job(builders.new_id(rng)) for _ in range(count)]
-        await storage.store_jobs(jobs)
-        claimed = await storage.claim_jobs(builders.claim_of(limit=count))
-        await storage.settle_jobs([Settlement(job.lease, Succeeded()) for job in claimed.jobs], now=builders.T0)
+        await _in_time(f"store_jobs() of {count} jobs", storage.store_jobs(jobs))
+        claimed = await _in_time("claim_jobs()", storage.claim_jobs(builders.claim_of(limit=count)))
+        settlements = [Settlement(job.lease, Succeeded()) for job in claimed.jobs]
+        await _in_time("settle_jobs()", storage.settle_jobs(settlements, now=builders.T0))
         took = time.perf_counter() - began
         return Measured(
             offers=subject.offers(storage, url),
@@ -109,8 +118,19 @@ async def _measure(subject: Subject, place: Place) -> Measured:
             jobs_per_second=count / max(took, 1e-6),
         )
     finally:
-        await storage.close()
+        await _in_time("close()", storage.close())
         await subject.destroy(url, place)
+
+
+async def _in_time(which: str, call: Awaitable[T]) -> T:
+    limit = asyncio.timeout(PATIENCE.total_seconds())
+    try:
+        async with limit:
+            return await call
+    except TimeoutError:
+        if limit.expired():
+            raise TimeoutError(f"{which} had not answered after {PATIENCE.total_seconds():g} s") from None
+        raise
 
 
 def run_test(test: RuleTest, subject: Subject, measured: Measured, settings: Settings) -> Outcome:
