@@ -297,7 +297,7 @@ async def cancelling_and_settling_have_one_outcome(trial: Trial) -> None:
 async def a_cancelled_job_never_returns_to_pending(trial: Trial) -> None:
     """While a job is given back for a retry it is cancelled: it ends CANCELLED whichever came first."""
     storage, second = await trial.open(), await trial.open()
-    for schedule in trial.schedules(20):
+    for schedule in trial.schedules(60):
         outcome = schedule.rng.choice(RETURNS)
         job = await trial.started(storage)
 

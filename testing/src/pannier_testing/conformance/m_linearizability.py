@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from itertools import count
 from random import Random
+from typing import Final
 from uuid import UUID
 
 from pannier.claims import Claim, Claimed
@@ -17,6 +18,9 @@ from pannier_testing.scenes import Act
 from pannier_testing.trial import Trial
 
 CLIENTS, CALLS = 3, 4
+
+VERBS: Final = ("claim", "claim", "claim", "settle", "settle", "renew", "cancel", "store", "get", "get", "get")
+"""What a client does next; those that tell most come most often."""
 
 
 class Clients:
@@ -44,7 +48,9 @@ class Clients:
 
     def _some_act(self) -> Act:
         now = self._rng.choice((T0, T0, T0, T0 + LEASE, T0 + 2 * LEASE + SECOND))
-        match self._rng.choice(("claim", "claim", "claim", "settle", "settle", "renew", "cancel", "store", "get")):
+        match self._rng.choice(
+            ("claim", "claim", "claim", "settle", "settle", "renew", "cancel", "store", "get", "get", "get")
+        ):
             case "store":
                 job = self._trial.job(self._queue, key=self._rng.choice(("a", "b", None)))
                 self._known.append(job.tracking_id)
@@ -70,7 +76,7 @@ class Clients:
 async def simultaneous_calls_have_an_order_that_explains_them(trial: Trial) -> None:
     """Three clients make four calls each, in many interleavings: some order of the calls gives all the answers."""
     storage = await trial.open()
-    for schedule in trial.schedules(40):
+    for schedule in trial.schedules(60):
         jobs = trial.jobs(3, trial.queue())
         await storage.store_jobs(jobs)
         clients = Clients(trial, storage, jobs, schedule.rng)
