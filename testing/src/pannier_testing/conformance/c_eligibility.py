@@ -95,6 +95,9 @@ async def leases_and_retries_are_rounded_up(trial: Trial) -> None:
         (held,) = await acts.claim(storage, job.queue_id, lease_for=span)
         ends = round_up(T0 + span, trial.tick)
         trial.check.equal(held.dequeue_after, ends, "a lease ends no earlier than asked")
+        await acts.renew(storage, held, lease_for=span)
+        (renewed,) = await trial.read(storage, held)
+        trial.check.equal(renewed.dequeue_after, ends, "a renewed lease ends no earlier than asked")
         trial.check.equal(
             await acts.claim(storage, job.queue_id, now=ends - MICROSECOND), [], "a lease holds until its end"
         )
@@ -265,6 +268,24 @@ async def a_claim_of_many_queues_asks_for_all_of_them(trial: Trial) -> None:
 
         about = f"{len(demands)} demands of {len(demands[0].queue_ids)} queues each"
         trial.check.counts(ids_of(taken), ids_of(jobs), f"a claim of {about} takes what is due in any of them")
+
+
+@rule("R23")
+async def no_demand_keeps_another_one_from_its_jobs(trial: Trial) -> None:
+    """A demand that finds nothing, or wants nothing, ends no claim, wherever it stands and however many there are."""
+    storage = await trial.open()
+    for is_in_vain in (True, False):
+        for place in (0, 3, 6):
+            vain, *queues = [trial.queue() for _ in range(7)]
+            jobs = [job for queue in queues for job in trial.jobs(2, queue)]
+            await storage.store_jobs(jobs if is_in_vain else [*jobs, *trial.jobs(2, vain)])
+            demands = [Demand((queue,), 2) for queue in queues]
+            demands.insert(place, Demand((vain,), 5 if is_in_vain else 0))
+
+            claimed = await acts.take(storage, evolve(claim_of(), demands=tuple(demands)))
+
+            which = "that finds nothing" if is_in_vain else "with the limit 0"
+            trial.check.counts(ids_of(claimed), ids_of(jobs), f"six demands beside one {which} get all of their jobs")
 
 
 @rule("R24")

@@ -171,6 +171,25 @@ async def a_released_job_keeps_its_place_and_a_retried_one_has_that_of_its_time(
     trial.check.equal(order, expected, "a released job keeps its place, a retried one has that of its retry time")
 
 
+@rule("R26")
+async def a_job_that_comes_back_has_its_priority(trial: Trial) -> None:
+    """A released or retried job is taken by its priority as before, whatever its time."""
+    storage = await trial.open()
+    for outcome in (Release(), retry(T0), retry(T0 + SECOND)):
+        for priority in (50, -50):
+            queue = trial.queue()
+            job = await trial.started(storage, trial.job(queue, priority=priority))
+            await acts.must_settle(trial.check, storage, job, outcome)
+            others = [trial.job(queue, priority=p, execute_after=T0 - HOUR) for p in (49, -49)]
+            await storage.store_jobs(others)
+
+            order = await acts.taken_in_turn(storage, queue, now=T0 + MINUTE, count=3)
+
+            expected = ids_of([job, *others] if priority > 0 else [*others, job])
+            name = type(outcome).__name__
+            trial.check.equal(order, expected, f"a job of priority {priority} that came back by {name} has its turn")
+
+
 @rule("R27")
 async def what_is_not_due_does_not_hide_what_is(trial: Trial) -> None:
     """However many jobs before it are not eligible, one that is due is taken, and as many as were asked for."""

@@ -8,7 +8,7 @@ from typing import Final
 from attrs import evolve
 
 from pannier.records import JobRecord, JobStatus, Lease, Payload
-from pannier.settlements import Outcome, Release, Settlement, Succeeded
+from pannier.settlements import Failed, Outcome, Release, Settlement, Succeeded
 from pannier.storage import JobStorageProvider
 from pannier_testing import acts
 from pannier_testing.builders import LEASE, MINUTE, SECOND, T0, claim_of, failed, ids_of, retry
@@ -138,6 +138,38 @@ async def a_lease_that_has_ended_writes_no_progress(trial: Trial) -> None:
             is_kept = await results.store_progress(Lease(job.tracking_id, fence), Payload("late"))
             trial.check.true(not is_kept, f"no progress after {outcome}", expected="False", seen=is_kept)
         trial.check.equal(await trial.read(storage, job), [before], "refused progress changes nothing")
+
+
+@rule("R44")
+async def progress_and_the_end_of_a_lease_agree(trial: Trial) -> None:
+    """Progress that is stored while its lease ends is kept or refused, as it says, and undoes nothing."""
+    storage, other = await trial.open(), await trial.open()
+    # Success clears progress: beside it, progress that comes too late is seen for what it is.
+    others: tuple[Outcome | None, ...] = (failed(), retry(T0 + HOUR), Release(), None)
+    outcomes = [outcome for other in others for outcome in (other, *[Succeeded(Payload("all"))] * 2)]
+    for number, schedule in enumerate(trial.schedules(36)):
+        job, outcome = await trial.started(storage), outcomes[number % len(outcomes)]
+
+        async def end(job: JobRecord = job, outcome: Outcome | None = outcome) -> None:
+            if outcome is None:
+                await acts.cancelled(other, job)
+            else:
+                await acts.must_settle(trial.check, other, job, outcome)
+
+        is_kept, _ = await trial.check.answers(
+            schedule.raced(results_of(storage).store_progress(job.lease, Payload("half")), end()),
+            "progress while a lease ends is answered, not raised",
+        )
+
+        (after,) = await trial.read(storage, job)
+        name = "a cancel" if outcome is None else type(outcome).__name__
+        statuses = {Succeeded: JobStatus.SUCCEEDED, Failed: JobStatus.FAILED, type(None): JobStatus.CANCELLED}
+        kept = Payload("half") if is_kept and not isinstance(outcome, Succeeded) else None
+        trial.check.equal(
+            (after.status, after.progress),
+            (statuses.get(type(outcome), JobStatus.PENDING), kept),
+            f"the record after progress beside {name} is as both answers say",
+        )
 
 
 @rule("R45")

@@ -73,21 +73,25 @@ async def a_renewed_lease_holds_until_its_end(trial: Trial) -> None:
 async def a_lapsed_lease_is_taken_over(trial: Trial) -> None:
     """A job whose lease has lapsed is claimed by another worker, with the next attempt, fence and lapse."""
     storage, other = await trial.open(), await trial.open()
-    job = await trial.started(storage, full_job(trial.tracking_id(), trial.queue()), now=T0 + 2 * SECOND)
-    expected, now = job, job.dequeue_after
-    for number, instance in enumerate((other, storage, other), start=2):
-        taken = await acts.claim(instance, job.queue_id, now=now, worker=f"worker-{number}")
-        expected = evolve(
-            expected,
-            attempt=number,
-            fence=number,
-            lapses=number - 1,
-            worker_id=f"worker-{number}",
-            dequeue_after=now + LEASE,
-        )
-        trial.check.equal(taken, [expected], "a lapsed lease is taken over with the next attempt, fence and lapse")
-        trial.check.equal(await trial.read(storage, job), [expected], "and so it is stored")
-        now += LEASE + number * SECOND
+    full = full_job(trial.tracking_id(), trial.queue())
+    for job in (
+        await trial.started(storage, full, now=T0 + 2 * SECOND),
+        await acts.tried_twice(trial, storage),
+    ):
+        expected, now = job, job.dequeue_after
+        for number, instance in enumerate((other, storage, other), start=2):
+            taken = await acts.claim(instance, job.queue_id, now=now, worker=f"worker-{number}")
+            expected = evolve(
+                expected,
+                attempt=expected.attempt + 1,
+                fence=expected.fence + 1,
+                lapses=expected.lapses + 1,
+                worker_id=f"worker-{number}",
+                dequeue_after=now + LEASE,
+            )
+            trial.check.equal(taken, [expected], "a lapsed lease is taken over with the next attempt, fence and lapse")
+            trial.check.equal(await trial.read(storage, job), [expected], "and so it is stored")
+            now += LEASE + number * SECOND
 
 
 @rule("R38")
@@ -105,20 +109,23 @@ async def a_lease_lapses_however_late_one_looks(trial: Trial) -> None:
 async def a_renewal_sets_the_end_and_nothing_else(trial: Trial) -> None:
     """A renewal sets the end of the lease to now + lease_for, later or earlier than before, and changes no more."""
     storage, other = await trial.open(), await trial.open()
-    job = await trial.started(storage, full_job(trial.tracking_id(), trial.queue()), now=T0 + 2 * SECOND)
+    full = full_job(trial.tracking_id(), trial.queue())
+    held = [await trial.started(storage, full, now=T0 + 2 * SECOND), await acts.tried_twice(trial, storage)]
     neighbours = [await trial.started(storage), await trial.brought_to(storage, JobStatus.PENDING)]
-    for number, (after, lease_for) in enumerate(
-        [(0, 30), (10, 30), (10, 30), (11, 5), (12, 600), (13, 1), (13.5, 0.25), (13.6, 30)]
-    ):
-        now, span = T0 + (2 + after) * SECOND, lease_for * SECOND
-        lost = await (storage, other)[number % 2].renew_leases([job.lease], now=now, lease_for=span)
-        trial.check.equal(lost, frozenset(), "a lease that stands is renewed")
-        renewed = evolve(job, dequeue_after=now + span)
-        trial.check.equal(
-            await trial.read(storage, job), [renewed], "a renewal sets the end to now + lease_for, no more"
-        )
-        hidden = await acts.claim(storage, job.queue_id, now=now + span - trial.tick, worker=OTHER)
-        trial.check.equal(hidden, [], "a renewed lease keeps its job hidden")
+    past_any_expiry = 90_000
+    for job in held:
+        for number, (after, lease_for) in enumerate(
+            [(0, 30), (10, 30), (10, 30), (11, 5), (12, 600), (13, 1), (13.5, 0.25), (13.6, past_any_expiry), (14, 30)]
+        ):
+            now, span = job.dequeue_after - LEASE + after * SECOND, lease_for * SECOND
+            lost = await (storage, other)[number % 2].renew_leases([job.lease], now=now, lease_for=span)
+            trial.check.equal(lost, frozenset(), "a lease that stands is renewed")
+            renewed = evolve(job, dequeue_after=now + span)
+            trial.check.equal(
+                await trial.read(storage, job), [renewed], "a renewal sets the end to now + lease_for, no more"
+            )
+            hidden = await acts.claim(storage, job.queue_id, now=now + span - trial.tick, worker=OTHER)
+            trial.check.equal(hidden, [], "a renewed lease keeps its job hidden")
     trial.check.equal(await trial.read(storage, *neighbours), neighbours, "a renewal leaves all other jobs as they are")
 
 
@@ -202,21 +209,26 @@ async def a_lapsed_lease_does_not_count_once_its_job_has_expired(trial: Trial) -
 async def a_lapsed_lease_past_its_expiry_counts_until_it_is_marked(trial: Trial) -> None:
     """A job past its expiry whose lease has lapsed is settled by its holder, unless a claim has marked it EXPIRED."""
     storage = await trial.open()
-    for is_claimed_between in (False, True):
-        job = await trial.started(storage, trial.job(trial.queue(), expire_on=T0 + LEASE / 2))
-        if is_claimed_between:
-            taken = await trial.drain(storage, job.queue_id, now=T0 + LEASE)
-            trial.check.equal(taken, [], "a job past its expiry is not claimed")
-        (before,) = await trial.read(storage, job)
-        is_applied = await acts.settle(storage, job, Succeeded(), now=T0 + LEASE)
-        trial.check.equal(
-            is_applied,
-            before.status is JobStatus.RUNNING,
-            "the lease counts until the job is marked EXPIRED, not after",
-        )
-        (after,) = await trial.read(storage, job)
-        expected = JobStatus.SUCCEEDED if is_applied else JobStatus.EXPIRED
-        trial.check.equal(after.status, expected, "the answer agrees with what became of the job")
+    for outcome, status in (
+        (Succeeded(), JobStatus.SUCCEEDED),
+        (failed(T0 + LEASE), JobStatus.FAILED),
+        (Release(), JobStatus.PENDING),
+    ):
+        for is_claimed_between in (False, True):
+            job = await trial.started(storage, trial.job(trial.queue(), expire_on=T0 + LEASE / 2))
+            if is_claimed_between:
+                taken = await trial.drain(storage, job.queue_id, now=T0 + LEASE)
+                trial.check.equal(taken, [], "a job past its expiry is not claimed")
+            (before,) = await trial.read(storage, job)
+            is_applied = await acts.settle(storage, job, outcome, now=T0 + LEASE)
+            trial.check.equal(
+                is_applied,
+                before.status is JobStatus.RUNNING,
+                "the lease counts until the job is marked EXPIRED, not after",
+            )
+            (after,) = await trial.read(storage, job)
+            expected = status if is_applied else JobStatus.EXPIRED
+            trial.check.equal(after.status, expected, "the answer agrees with what became of the job")
 
 
 @rule("R47", deadline=timedelta(seconds=120))

@@ -226,53 +226,57 @@ async def what_is_not_held_cannot_be_settled(trial: Trial) -> None:
 
 @rule("R51", needs=frozenset({Need.INSPECT}))
 async def a_requeued_job_cannot_be_settled_by_its_old_holder(trial: Trial) -> None:
-    """After a requeue every settlement under the old fence is refused, while the job waits and when it runs."""
+    """After a requeue every settlement under the old fence is refused: while the job waits, runs, and has ended."""
     storage = await trial.open()
     for name, (outcome, _) in OUTCOMES.items():
         old = await trial.started(storage)
         await acts.must_settle(trial.check, storage, old, failed())
         await inspector_of(storage).requeue_job(old.tracking_id, now=T0, expire_on=None)
-        for _ in range(2):
+        for stage in ("it waits", "it runs", "it has failed again"):
             (before,) = await trial.read(storage, old)
             refused = await storage.settle_jobs([Settlement(old.lease, outcome)], now=T0)
-            trial.check.equal(refused, frozenset([old.lease]), f"{name} from before a requeue is refused")
+            trial.check.equal(refused, frozenset([old.lease]), f"{name} from before a requeue is refused while {stage}")
             trial.check.equal(await trial.read(storage, old), [before], "and changes nothing")
-            await acts.claim(storage, old.queue_id)
+            for new in await acts.claim(storage, old.queue_id):
+                before = new
+            if stage == "it runs":
+                await acts.must_settle(trial.check, storage, before, failed())
 
 
 @rule("R52")
 async def a_settlement_writes_its_own_fields_only(trial: Trial) -> None:
     """Each outcome changes what it is about, and leaves every other field as it was."""
-    storage = await trial.open()
+    storage, now = await trial.open(), T0 + MINUTE + SECOND
     for outcome in (Succeeded(), Succeeded(Payload("result")), failed(), retry(T0 + HOUR / 2), Release()):
         full = full_job(trial.tracking_id(), trial.queue())
-        job = await trial.started(storage, full, now=full.execute_after)
-        (job,) = await acts.claim(storage, job.queue_id, now=T0 + MINUTE, worker="worker-2")
-        neighbour = await trial.started(storage)
+        lapsed = await trial.started(storage, full, now=full.execute_after)
+        (lapsed,) = await acts.claim(storage, lapsed.queue_id, now=T0 + MINUTE, worker="worker-2")
+        for job in (lapsed, await acts.tried_twice(trial, storage)):
+            neighbour = await trial.started(storage)
 
-        now = T0 + MINUTE + SECOND
-        await acts.must_settle(trial.check, storage, job, outcome, now=now)
+            await acts.must_settle(trial.check, storage, job, outcome, now=now)
 
-        expected = as_settled(job, outcome)
-        name = type(outcome).__name__
-        trial.check.equal(await trial.read(storage, job), [expected], f"{name} writes its own fields only")
-        trial.check.equal(await trial.read(storage, neighbour), [neighbour], "and touches no other job")
+            expected = as_settled(job, outcome, now)
+            name = type(outcome).__name__
+            trial.check.equal(await trial.read(storage, job), [expected], f"{name} writes its own fields only")
+            trial.check.equal(await trial.read(storage, neighbour), [neighbour], "and touches no other job")
 
 
-def as_settled(job: JobRecord, outcome: Outcome) -> JobRecord:
-    """Return the running *job*, which lapsed once, as *outcome* leaves it a second after the first minute."""
-    now = T0 + MINUTE + SECOND
+def as_settled(job: JobRecord, outcome: Outcome, now: datetime) -> JobRecord:
+    """Return the running *job*, which lapsed once, as *outcome* leaves it."""
+    waiting = evolve(job, status=JobStatus.PENDING, worker_id=None)
     match outcome:
         case Succeeded(result=result):
-            return evolve(job, status=JobStatus.SUCCEEDED, result=result, lapses=0, finished_at=now)
+            good = evolve(job, lapses=0, progress=None)
+            return evolve(good, status=JobStatus.SUCCEEDED, result=result, finished_at=now)
         case Release():
-            waiting = evolve(job, status=JobStatus.PENDING, worker_id=None)
-            return evolve(waiting, attempt=1, dequeue_after=job.execute_after)
+            return evolve(waiting, attempt=job.attempt - 1, dequeue_after=job.execute_after)
         case Retry(at=at, error=error):
-            waiting = evolve(job, status=JobStatus.PENDING, worker_id=None, errors=(error,))
-            return evolve(waiting, attempt=1, lapses=0, dequeue_after=at)
+            again = evolve(waiting, attempt=job.attempt - 1, lapses=0, dequeue_after=at)
+            return evolve(again, errors=(*job.errors, error))
         case Failed(error=error):
-            return evolve(job, status=JobStatus.FAILED, lapses=0, finished_at=now, errors=(error,))
+            bad = evolve(job, lapses=0, errors=(*job.errors, error))
+            return evolve(bad, status=JobStatus.FAILED, finished_at=now)
         case _:
             assert_never(outcome)
 

@@ -62,10 +62,13 @@ async def a_retry_forgets_the_lapses(trial: Trial) -> None:
 
 @rule("R54")
 async def the_last_errors_are_kept_in_order(trial: Trial) -> None:
-    """Each Retry and Failed appends its error, complete; the last 10 are kept, oldest first."""
+    """Each Retry and Failed appends its error, complete; the last 10 are kept, oldest first, however alike they are."""
     storage = await trial.open()
     job = await trial.started(storage)
-    errors = [error_at(T0 + n * SECOND, attempt=n, message=f"failure {n}") for n in range(1, KEPT_ERRORS + 4)]
+    errors = [  # some of one attempt, some of one text: only their times tell them apart
+        error_at(T0 + n * SECOND + n * trial.tick, attempt=1 + n // 3, message=f"failure {n // 2}")
+        for n in range(1, KEPT_ERRORS + 4)
+    ]
     for count, error in enumerate(errors[:-1], start=1):
         await acts.must_settle(trial.check, storage, job, evolve(retry(T0 + count * SECOND), error=error))
         [job] = await acts.claim(storage, job.queue_id, now=T0 + count * SECOND)

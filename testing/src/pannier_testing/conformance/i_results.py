@@ -122,9 +122,12 @@ async def progress_outlives_every_end_but_success(trial: Trial) -> None:
     """Progress survives Retry, Release, Failed, cancel and the next claim; Succeeded and only it clears it."""
     storage = await trial.open()
     progress = Payload({"done": 7})
-    outcomes: tuple[Outcome, ...] = (retry(T0), Release(), failed(), Succeeded(), Succeeded(Payload("all")))
+    ends = T0 + MINUTE
+    outcomes: tuple[Outcome, ...] = (
+        retry(T0), Release(), failed(), retry(ends), Succeeded(), Succeeded(Payload("all"))
+    )  # fmt: skip
     for outcome in outcomes:
-        job = await trial.started(storage)
+        job = await trial.started(storage, trial.job(trial.queue(), expire_on=ends))
         await _report(trial, storage, job, progress)
         await acts.must_settle(trial.check, storage, job, outcome)
         kept = None if isinstance(outcome, Succeeded) else progress
@@ -137,6 +140,23 @@ async def progress_outlives_every_end_but_success(trial: Trial) -> None:
     await acts.cancelled(storage, job)
     (record,) = await trial.read(storage, job)
     trial.check.equal(record.progress, progress, "the progress of a job that was cancelled")
+
+
+@rule("R69")
+async def progress_under_a_lapsed_lease_is_kept(trial: Trial) -> None:
+    """A lease that has lapsed still counts, until its job is taken over: progress under it is kept."""
+    storage = await trial.open()
+    job, later = await trial.started(storage), T0 + 2 * LEASE
+    # Whatever tells the storage how late it is: other jobs are claimed, renewed, settled and purged by then.
+    other = await trial.started(storage, now=later)
+    await acts.renew(storage, other, now=later)
+    await acts.must_settle(trial.check, storage, other, failed(), now=later)
+    await acts.purge(storage, JobStatus.FAILED, now=later, queue_ids=frozenset({other.queue_id}))
+
+    await _report(trial, storage, job, Payload("late"))
+
+    (record,) = await trial.read(storage, job)
+    trial.check.equal(record.progress, Payload("late"), "the progress under a lapsed lease")
 
 
 @rule("R69", needs=frozenset({Need.INSPECT}))

@@ -211,6 +211,30 @@ class GivesOneMore(Relay):
         return await super().claim_jobs(evolve(claim, demands=tuple(demands)))
 
 
+@on_model("R23")
+class StopsAtAnEmptyDemand(Model):
+    """Ends a claim at the first demand for which nothing is due."""
+
+    def choose(self, claim: Claim) -> list[JobRecord]:
+        """Ask demand by demand."""
+        chosen: list[JobRecord] = []
+        for demand in claim.demands:
+            found = super().choose(evolve(claim, demands=(demand,)))
+            chosen += found
+            if not found:
+                break
+        return chosen
+
+
+@on_model("R23")
+class AsksForFourDemands(Model):
+    """Has places for four demands in its statement."""
+
+    def choose(self, claim: Claim) -> list[JobRecord]:
+        """Leave the others out."""
+        return super().choose(evolve(claim, demands=claim.demands[:4]))
+
+
 @on_model("R24")
 class LimitsEachName(Model):
     """Gives each name of a demand the whole limit."""
@@ -355,6 +379,15 @@ class OrdersByCreation(Model):
         """Take the wrong time."""
         first, priority, at, tracking_id = super().turn(job)
         return (first, priority, job.created_at if first else at, at, tracking_id)
+
+
+@on_model("R26")
+class ForgetsThePriorityOfARetry(Model):
+    """Takes a retried job as one of priority 0."""
+
+    def turn(self, job: JobRecord) -> tuple[object, ...]:
+        """Look up the retry time only."""
+        return super().turn(evolve(job, priority=0) if job.errors else job)
 
 
 @on_model("R26")

@@ -11,7 +11,7 @@ from attrs import evolve
 
 from pannier.claims import Claim
 from pannier.records import JobRecord, JobStatus, Lease
-from pannier.settlements import Outcome, Settlement, Succeeded
+from pannier.settlements import Failed, Outcome, Settlement, Succeeded
 from pannier_testing.reference.ledger import Ledger
 from pannier_testing.reference.model import Model
 from pannier_testing.reference.provider import ReferenceProvider
@@ -210,6 +210,27 @@ class WritesTheWholeRow(ReferenceProvider):
             if job is not None and settlement.lease not in refused:
                 self.shelf.model.put(self.shelf.model.settled(job, settlement.outcome, now))
         return refused
+
+
+@on_model("R51")
+class TakesAnyFailureForARepeat(Model):
+    """Accepts Failed of a job that has failed, whatever the fence."""
+
+    def settle_one(self, settlement: Settlement, now: datetime) -> bool:
+        """Look at the status alone."""
+        job = self.jobs.get(settlement.lease.tracking_id)
+        has_failed = job is not None and job.status is JobStatus.FAILED and settlement.lease.fence <= job.fence
+        return (has_failed and isinstance(settlement.outcome, Failed)) or super().settle_one(settlement, now)
+
+
+@on_model("R52")
+class ForgetsErrorsOfWhatSucceeded(Model):
+    """Clears the errors of earlier attempts when one succeeds."""
+
+    def settled(self, job: JobRecord, outcome: Outcome, now: datetime) -> JobRecord:
+        """All is well in the end."""
+        after = super().settled(job, outcome, now)
+        return evolve(after, errors=()) if isinstance(outcome, Succeeded) else after
 
 
 @on_model("R52")

@@ -58,6 +58,43 @@ class ForgetsTheKeyOfARetry(Model):
 
 
 @on_model("R54")
+class CountsEqualErrorsOnce(Model):
+    """Keeps one of several errors in a row that say the same."""
+
+    def noted(self, job: JobRecord, error: JobError) -> tuple[JobError, ...]:
+        """Replace the one before."""
+        is_same = bool(job.errors) and (job.errors[-1].kind, job.errors[-1].message) == (error.kind, error.message)
+        return super().noted(evolve(job, errors=job.errors[:-1]) if is_same else job, error)
+
+
+@on_model("R54")
+class KeepsAnErrorAnAttempt(Model):
+    """Keeps errors by their attempts, of which a lapse or a requeue repeats some."""
+
+    def noted(self, job: JobRecord, error: JobError) -> tuple[JobError, ...]:
+        """Put it into a dict."""
+        return super().noted(evolve(job, errors=tuple(e for e in job.errors if e.attempt != error.attempt)), error)
+
+
+@on_model("R54")
+class CountsErrorsInSeconds(Model):
+    """Keeps the times of errors in whole seconds."""
+
+    def noted(self, job: JobRecord, error: JobError) -> tuple[JobError, ...]:
+        """Cut the rest off."""
+        return super().noted(job, evolve(error, at=error.at.replace(microsecond=0)))
+
+
+@on_model("R54")
+class NumbersErrorsItself(Model):
+    """Writes its own count of attempts into an error."""
+
+    def noted(self, job: JobRecord, error: JobError) -> tuple[JobError, ...]:
+        """Take the job's."""
+        return super().noted(job, evolve(error, attempt=job.attempt))
+
+
+@on_model("R54")
 class RemembersTheLastErrorOnly(Model):
     """Overwrites the history of errors."""
 

@@ -136,6 +136,33 @@ class KeepsProgressOverARequeue(Model):
         return answer
 
 
+@on_model("R69")
+class ForgetsProgressOfALateRetry(Model):
+    """Clears the progress of a job whose retry would come too late."""
+
+    def settled(self, job: JobRecord, outcome: r.Outcome, now: datetime) -> JobRecord:
+        """Clear it by this path alone."""
+        after = super().settled(job, outcome, now)
+        is_late = isinstance(outcome, r.Retry) and after.status is JobStatus.FAILED
+        return evolve(after, progress=None) if is_late else after
+
+
+@on_model("R69")
+class RefusesProgressOfTheLapsed(Model):
+    """Takes a lease that has lapsed, by the last now that it heard of, for one that is lost."""
+
+    def down(self, at: datetime) -> datetime:
+        """Note how late it is."""
+        self.latest = max(vars(self).get("latest", at), at)
+        return super().down(at)
+
+    def report(self, lease: Lease, progress: Payload) -> bool:
+        """Look at the end of the lease."""
+        if self.holds(lease) and self.jobs[lease.tracking_id].dequeue_after <= self.latest:
+            return False
+        return super().report(lease, progress)
+
+
 @on_model("R70")
 class GivesAResultOnce(Model):
     """Deletes a result when it is read, as a message is taken from a queue."""
