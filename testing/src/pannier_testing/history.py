@@ -152,6 +152,12 @@ async def _tell_of_requeues(teller: Teller, storage: JobInspector) -> None:
     await teller.claim(10_999, 10)
     await teller.claim(11_000, 10)
     await teller.claim(11_060, 10)
+    for seconds in (11_100, 11_200):  # ended by then, the second time while it waits
+        await teller.storage.cancel_job(job.tracking_id, now=teller.at(seconds))
+        again = await storage.requeue_job(job.tracking_id, now=teller.at(seconds), expire_on=None)
+        teller.tell("requeued without an expiry", again)
+        await teller.claim(seconds - 1, 10)
+        await teller.look(job)
     page = await storage.find_jobs(wanted, limit=100)
     teller.tell("found", sorted(page.jobs, key=lambda each: each.tracking_id))
 

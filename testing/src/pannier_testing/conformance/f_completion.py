@@ -1,6 +1,7 @@
 """Section F: what is over stays over, and is over once."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, assert_never
 
@@ -12,6 +13,7 @@ from pannier.settlements import Failed, Outcome, Release, Retry, Settlement, Suc
 from pannier.storage import JobStorageProvider
 from pannier_testing import acts
 from pannier_testing.builders import LEASE, MINUTE, SECOND, T0, failed, full_job, ids_of, retry
+from pannier_testing.line_steps import Search
 from pannier_testing.rules import Need, rule
 from pannier_testing.trial import Trial, inspector_of, results_of
 
@@ -67,31 +69,41 @@ async def a_requeue_alone_begins_again(trial: Trial) -> None:
 @rule("R49", needs=frozenset({Need.DURABLE}))
 async def a_killed_settlement_leaves_status_and_result_together(trial: Trial) -> None:
     """Killed at any line of the settlement, a job is RUNNING without its result or SUCCEEDED with it."""
-    storage, stepper = await trial.open(), await trial.open_stepper()
-    result = Payload({"big": "x" * 5_000})
-    first = await trial.started(storage)
-    settlements = [Settlement(first.lease, Succeeded(result))]
-    lines = (await stepper.call(trial.url, "settle_jobs", settlements=settlements, now=T0)).lines
-    assert lines is not None
-    points = sorted({trial.rng.randrange(lines) for _ in range(trial.scaled(12))})
-    for point in points:
-        job = await trial.started(storage)
-        await results_of(storage).store_progress(job.lease, Payload("half"))
-        settlements = [Settlement(job.lease, Succeeded(result))]
+    stepper, search = await trial.open_stepper(), Search("settle a job with a result", 0)
+    while search.is_open:
+        async with trial.another_place() as url:  # in a store that holds nothing else a line is always the same one
+            storage = await trial.open(url)
+            job = await trial.started(storage)
+            await results_of(storage).store_progress(job.lease, Payload("half"))
+            settlements = [Settlement(job.lease, Succeeded(Payload({"big": "x" * 5_000})))]
+            if not search.lines:
+                lines = (await stepper.call(url, "settle_jobs", settlements=settlements, now=T0)).lines
+                search = Search(search.name, lines or 1)
+            else:
+                point = search.next_line(trial)
+                await stepper.call(url, "settle_jobs", die_at=point, settlements=settlements, now=T0)
+                search.learn(point, is_done=await settled_whole(trial, storage, settlements, point))
+            await storage.close()
 
-        await stepper.call(trial.url, "settle_jobs", die_at=point, settlements=settlements, now=T0)
 
-        seen = await results_of(storage).get_job_result(job.tracking_id)
-        assert seen is not None
-        whole = [(JobStatus.RUNNING, None, Payload("half")), (JobStatus.SUCCEEDED, result, None)]
-        trial.check.true(
-            (seen.status, seen.result, seen.progress) in whole,
-            f"status, result and progress change together, also where a kill hits line {point} of {lines}",
-            expected="RUNNING with its progress and no result, or SUCCEEDED with the result and no progress",
-            seen=(seen.status, seen.result, seen.progress),
-        )
-        refused = await storage.settle_jobs(settlements, now=T0)
-        trial.check.equal(refused, frozenset(), "the settlement that was killed can be repeated")
+async def settled_whole(
+    trial: Trial, storage: JobStorageProvider, settlements: Sequence[Settlement], point: int
+) -> bool:
+    """See that the settlement that was killed was made whole or not at all; return whether it was made."""
+    (settlement,) = settlements
+    assert isinstance(settlement.outcome, Succeeded)
+    seen = await results_of(storage).get_job_result(settlement.lease.tracking_id)
+    assert seen is not None
+    whole = [(JobStatus.RUNNING, None, Payload("half")), (JobStatus.SUCCEEDED, settlement.outcome.result, None)]
+    trial.check.true(
+        (seen.status, seen.result, seen.progress) in whole,
+        f"status, result and progress change together, also where a kill hits line {point}",
+        expected="RUNNING with its progress and no result, or SUCCEEDED with the result and no progress",
+        seen=(seen.status, seen.result, seen.progress),
+    )
+    refused = await storage.settle_jobs(settlements, now=T0)
+    trial.check.equal(refused, frozenset(), "the settlement that was killed can be repeated")
+    return seen.status is JobStatus.SUCCEEDED
 
 
 async def watched(storage: JobStorageProvider, job: JobRecord) -> list[tuple[JobStatus, Payload | None]]:

@@ -38,8 +38,9 @@ async def a_cancelled_job_is_never_claimed(trial: Trial) -> None:
         "keyed": full_job(trial.tracking_id(), trial.queue()),
         "released": await _settled_as(trial, storage, Release()),
         "waiting for its retry": await _settled_as(trial, storage, retry(T0 + 10 * SECOND)),
+        "past its expiry": trial.job(trial.queue(), execute_after=T0 - SECOND, expire_on=T0),
     }
-    await storage.store_jobs([waiting[name] for name in ("pending", "scheduled", "keyed")])
+    await storage.store_jobs([waiting[name] for name in ("pending", "scheduled", "keyed", "past its expiry")])
     for name, job in waiting.items():
         answer = await acts.cancelled(storage, job, now=T0 + SECOND)
         trial.check.equal(answer, Cancellation.CANCELLED, f"a job that is {name} can be cancelled")
@@ -90,7 +91,8 @@ async def a_running_job_is_cancelled_from_any_instance(trial: Trial) -> None:
     for where in ("the holder's instance", "another instance", "an instance on another thread"):
         for outcome in (None, *OUTCOMES):
             job = await trial.started(storage)
-            now = T0 + SECOND
+            # Also where its lease has lapsed, and nobody has taken it over yet.
+            now = T0 + LEASE if where == "another instance" else T0 + SECOND
 
             async def cancel(instance: JobStorageProvider, job: JobRecord = job, now: datetime = now) -> Cancellation:
                 return await acts.cancelled(instance, job, now=now)

@@ -203,17 +203,20 @@ async def what_a_purge_counts_is_what_it_did(trial: Trial) -> None:
     storage = await trial.open()
     queue = trial.queue()
     ends = T0 + SECOND
-    expiring = [trial.job(queue, expire_on=ends) for _ in range(8)]
-    over = [trial.job(queue) for _ in range(11)]
-    kept = [trial.job(queue) for _ in range(5)]
-    await storage.store_jobs([*expiring, *over, *kept])
-    for job in over:
-        await acts.cancelled(storage, job)
-    for limit in (1, 4, 1000):
-        stale = StaleJobs(now=ends, keep={JobStatus.CANCELLED: timedelta(0)}, limit=limit)
-        total = await _purge_to_the_end(trial, storage, stale, calls=20)
-        expected = Purged(8, 11) if limit == 1 else Purged(0, 0)
-        trial.check.equal(total, expected, "what all calls have counted, until (0, 0)")
+    keep = dict.fromkeys((JobStatus.CANCELLED, JobStatus.SUCCEEDED), timedelta(0))
+    for limit in (1, 4, 8, 1000):
+        expiring = [trial.job(queue, expire_on=ends) for _ in range(8)]
+        over = [await trial.started(storage) for _ in range(3)]
+        for job in over:
+            await acts.must_settle(trial.check, storage, job, Succeeded(Payload({"a": ["result"]})))
+        cancelled = [trial.job(queue, key=f"key {n}", metadata={"tenant": "acme"}) for n in range(8)]
+        kept = [trial.job(queue) for _ in range(5)]
+        await storage.store_jobs([*expiring, *cancelled, *kept])
+        for job in cancelled:
+            await acts.cancelled(storage, job)
+        over += cancelled
+        total = await _purge_to_the_end(trial, storage, StaleJobs(now=ends, keep=keep, limit=limit), calls=20)
+        trial.check.equal(total, Purged(8, 11), f"what all calls with limit={limit} have counted, until (0, 0)")
     gone = [await storage.get_job(job.tracking_id) for job in over]
     trial.check.equal(gone, [None] * 11, "all that was over is gone at (0, 0)")
     statuses = {job.status for job in await trial.read(storage, *expiring)}
@@ -367,6 +370,30 @@ async def a_purge_takes_no_running_job(trial: Trial) -> None:
         )
 
 
+@rule("R75", needs=frozenset({Need.INSPECT}))
+async def a_purge_and_a_requeue_agree(trial: Trial) -> None:
+    """A job whose retention is over is requeued while a purge deletes it: one of the two has it."""
+    storage, second = await trial.open(), await trial.open()
+    for schedule in trial.schedules(20):
+        job = await trial.brought_to(storage, JobStatus.FAILED)
+        now = T0 + MINUTE
+        answer, purged = await trial.check.answers(
+            schedule.raced(
+                inspector_of(storage).requeue_job(job.tracking_id, now=now, expire_on=None),
+                _purge_only(schedule.rng.choice([storage, second]), job, {JobStatus.FAILED: MINUTE}, now),
+            ),
+            "requeueing and purging at the same time is no error",
+        )
+        left = await storage.get_job(job.tracking_id)
+        is_requeued = answer is Requeue.REQUEUED
+        trial.check.equal(
+            (answer, None if left is None else left.status, purged),
+            (Requeue.REQUEUED, JobStatus.PENDING, Purged(0, 0)) if is_requeued
+            else (Requeue.NOT_FOUND, None, Purged(0, 1)),
+            "a job is requeued or purged, not both",
+        )  # fmt: skip
+
+
 @rule("R76")
 async def nothing_is_left_of_purged_jobs(trial: Trial) -> None:
     """After all is purged nothing is found, listed or counted, and the keys are free for new jobs."""
@@ -488,7 +515,7 @@ async def a_purge_honours_its_queues(trial: Trial) -> None:
     """Only jobs of the named queues are marked or deleted; no name matches nothing; None means all."""
     storage = await trial.open()
     ends = T0 + MINUTE
-    queues = [trial.queue() for _ in range(3)]
+    queues = [trial.queue() for _ in range(5)]
     expiring = [trial.job(queue, expire_on=ends) for queue in queues]
     over = [await trial.brought_to(storage, JobStatus.CANCELLED, trial.job(queue)) for queue in queues]
     await storage.store_jobs(expiring)
@@ -496,6 +523,7 @@ async def a_purge_honours_its_queues(trial: Trial) -> None:
         (frozenset[str](), Purged(0, 0)),
         (frozenset({"no such queue"}), Purged(0, 0)),
         (frozenset({queues[1]}), Purged(1, 1)),
+        (frozenset({queues[3], queues[4], "no such queue"}), Purged(2, 2)),
     ):
         seen = await acts.purge(storage, JobStatus.CANCELLED, now=ends, queue_ids=asked)
         trial.check.equal(seen, expected, f"a purge of the queues {sorted(asked)}")
@@ -529,9 +557,9 @@ async def a_requeued_job_starts_anew(trial: Trial) -> None:
     storage = await trial.open()
     inspector = inspector_of(storage)
     for status in (JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED):
-        for expire_on in (None, T0 + 3 * DAY):
+        for expire_on in (None, T0 + 3 * DAY + 7 * trial.tick):
             job = await _lived_through(trial, storage, status)
-            now = T0 + 2 * DAY
+            now = T0 + 2 * DAY + 3 * trial.tick
             answer = await inspector.requeue_job(job.tracking_id, now=now, expire_on=expire_on)
             trial.check.equal(answer, Requeue.REQUEUED, f"requeueing a job that is {status}")
             anew = evolve(
@@ -557,6 +585,8 @@ async def a_requeued_job_starts_anew(trial: Trial) -> None:
             trial.check.equal(
                 await storage.store_jobs([again]), [job.tracking_id], "the key of a requeued job still stands"
             )
+            seen = await _purge_only(storage, job, dict.fromkeys(ENDED, timedelta(0)), now)
+            trial.check.equal(seen, Purged(0, 0), f"a purge of a job that was {status}, requeued")
             early = await acts.claimed_ids(storage, job.queue_id, now=now - trial.tick)
             trial.check.equal(early, [], "a requeued job one tick before its new time")
             taken = await acts.claim(storage, job.queue_id, now=now)
@@ -565,6 +595,34 @@ async def a_requeued_job_starts_anew(trial: Trial) -> None:
                 [(1, 0, job.fence + 2)],
                 "attempt, lapses and fence of the claim of a requeued job",
             )
+
+
+@rule("R78", needs=frozenset({Need.INSPECT}))
+async def simultaneous_requeues_and_a_claim_agree(trial: Trial) -> None:
+    """Of two requeues of a job one is applied, and a claim beside them runs it once, under a fence of its own."""
+    storage, second = await trial.open(), await trial.open()
+    for schedule in trial.schedules(20):
+        job = await trial.brought_to(storage, JobStatus.FAILED)
+
+        async def requeue(instance: JobStorageProvider, job: JobRecord = job) -> list[Requeue | Lease]:
+            answer = await inspector_of(instance).requeue_job(job.tracking_id, now=T0, expire_on=None)
+            return [answer]
+
+        async def claim(job: JobRecord = job) -> list[Requeue | Lease]:
+            return [taken.lease for taken in await acts.claim(storage, job.queue_id)]
+
+        one, two, taken = await trial.check.answers(
+            schedule.jittered(requeue(storage), requeue(second), claim()), "requeueing and claiming at once is no error"
+        )
+        trial.check.counts(
+            [*one, *two], [Requeue.REQUEUED, Requeue.NOT_COMPLETE], "of two requeues at the same time one is applied"
+        )
+        (after,) = await trial.read(storage, job)
+        trial.check.equal(
+            (after.status, after.fence, taken),
+            (JobStatus.RUNNING, 3, [Lease(job.tracking_id, 3)]) if taken else (JobStatus.PENDING, 2, taken),
+            "the record after both is as all answers say",
+        )
 
 
 @rule("R78", needs=frozenset({Need.INSPECT}))

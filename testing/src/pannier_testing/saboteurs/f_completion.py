@@ -249,3 +249,19 @@ class KeepsLapsesOfWhatSucceeded(Model):
     def settled(self, job: JobRecord, outcome: Outcome, now: datetime) -> JobRecord:
         """Forget a field."""
         return evolve(super().settled(job, outcome, now), lapses=job.lapses)
+
+
+@on_ledger("R49")
+class KeepsTheResultAsProgressFirst(Ledger):
+    """Stores a result where progress stands, in one transaction, and moves it when the job has succeeded."""
+
+    def write(self, text: bytes) -> None:
+        """Write twice."""
+        old, new = self.load(self.read()), self.load(text)
+        half = self.load(self.read())
+        for job in new.jobs.values():
+            before = old.jobs.get(job.tracking_id)
+            if before is not None and before.status is JobStatus.RUNNING and job.result is not None:
+                half.put(evolve(before, progress=job.result))
+        super().write(self.dump(half))
+        super().write(text)

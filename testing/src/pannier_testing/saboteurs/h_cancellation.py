@@ -275,3 +275,27 @@ class EndsACancelledJobWithItsLease(Model):
             if job.status is JobStatus.CANCELLED and job.worker_id is not None and job.dequeue_after <= stale.now:
                 self.put(evolve(job, status=JobStatus.EXPIRED))
         return super().purge(stale)
+
+
+@on_model("R60")
+class SparesWhatHasExpired(Model):
+    """Takes a pending job past its expiry to be over, and does not cancel it."""
+
+    def cancel(self, tracking_id: UUID, now: datetime) -> Cancellation:
+        """Leave it to the purge."""
+        job = self.jobs.get(tracking_id)
+        if job is not None and self.is_expirable(job, now):
+            return Cancellation.ALREADY_COMPLETE
+        return super().cancel(tracking_id, now)
+
+
+@on_model("R61")
+class CancelsNoLapsedLease(Model):
+    """Says CANCELLED of a job whose lease has lapsed, and leaves it to whoever takes it over."""
+
+    def cancel(self, tracking_id: UUID, now: datetime) -> Cancellation:
+        """Look for pending jobs and live leases."""
+        job = self.jobs.get(tracking_id)
+        if job is not None and job.status is JobStatus.RUNNING and job.dequeue_after <= now:
+            return Cancellation.CANCELLED
+        return super().cancel(tracking_id, now)

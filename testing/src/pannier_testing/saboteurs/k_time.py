@@ -9,11 +9,12 @@ from attrs import evolve, frozen
 
 from pannier import storage as r
 from pannier.claims import Claim, Claimed
+from pannier.inspection import Requeue
 from pannier.purging import StaleJobs
 from pannier.records import Cancellation, JobError, JobRecord, Lease
 from pannier.settlements import Retry
 from pannier_testing.builders import T0
-from pannier_testing.reference.model import Model
+from pannier_testing.reference.model import EPOCH, Model
 from pannier_testing.reference.provider import ReferenceProvider
 from pannier_testing.saboteurs.making import on_model, on_reference, on_values
 
@@ -274,3 +275,25 @@ class EndsByTheLatestNow(RemembersTheLatestNow):
     def cancel(self, tracking_id: UUID, now: datetime) -> Cancellation:
         """Forget whose clock it was."""
         return super().cancel(tracking_id, self.never_back(now))
+
+
+@on_model("R81")
+class KeepsExpiriesAsFloats(Model):
+    """Keeps expiries as floats, which can't tell the microseconds of a far year apart."""
+
+    def store_one(self, job: JobRecord) -> UUID:
+        """Count the seconds since 1970."""
+        if job.expire_on is None:
+            return super().store_one(job)
+        seconds = (job.expire_on - EPOCH).total_seconds()
+        return super().store_one(evolve(job, expire_on=EPOCH + timedelta(seconds=seconds)))
+
+
+@on_reference("R83")
+class RequeuesByItsOwnClock(ReferenceProvider):
+    """Makes a requeued job due as of its own clock, where no expiry depends on it."""
+
+    async def requeue_job(self, tracking_id: UUID, *, now: datetime, expire_on: datetime | None) -> Requeue:
+        """Look at the clock."""
+        own = datetime.now(UTC) if expire_on is None else now
+        return await super().requeue_job(tracking_id, now=own, expire_on=expire_on)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from attrs import evolve
@@ -160,3 +160,24 @@ class LetsTheFileSystemSpeak(Ledger):
     def translated(self) -> Iterator[None]:
         """Translate nothing."""
         yield
+
+
+@on_ledger("R84")
+class ForgetsWhatFailedJobsHadDone(OpensOnce):
+    """Drops the progress of failed jobs when it is opened again."""
+
+    def begin(self, model: Model) -> None:
+        """Tidy up."""
+        for job in list(model.jobs.values()):
+            if job.status is JobStatus.FAILED:
+                model.put(evolve(job, progress=None))
+
+
+@on_ledger("R90")
+class SaysNothingOfAFullDisk(Ledger):
+    """Takes what could not be written for written."""
+
+    def write(self, text: bytes) -> None:
+        """Go on."""
+        with suppress(OSError):
+            super().write(text)
