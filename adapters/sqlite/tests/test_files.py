@@ -1,6 +1,7 @@
 """The file itself: who may read it, who has it open, what destroying takes away, what becomes of a bad disk."""
 
 import asyncio
+import os
 import sqlite3
 import subprocess
 import sys
@@ -93,6 +94,22 @@ async def main():
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     await storage.store_jobs([new_job(uuid.uuid4(), command="x" * 1_000_000)])
     print(sum((await storage.count_jobs(JobFilter())).values()))
+    await storage.close()
+
+asyncio.run(main())
+"""
+
+CLAIMS_A_BATCH = """
+import asyncio, sys, uuid
+from pannier.plugins import Plugins
+from pannier.urls import StorageUrl
+from pannier_testing.builders import claim_of, new_job
+
+async def main():
+    storage = Plugins.installed().create_storage(StorageUrl(sys.argv[1]))
+    await storage.open()
+    await storage.store_jobs([new_job(uuid.uuid4(), command="x" * 2_000) for _ in range(100)])
+    print(len((await storage.claim_jobs(claim_of(limit=100))).jobs))
     await storage.close()
 
 asyncio.run(main())
@@ -214,6 +231,23 @@ def test_a_missing_folder_is_refused_and_opens_once_it_exists(
 
     assert runner.run(storage.count_jobs(JobFilter())) == {}
     runner.run(storage.close())
+
+
+def test_a_claim_makes_no_temporary_file(path: Path, tmp_path: Path) -> None:
+    """Making and removing one takes time, and a worker need not have any folder to make it in."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    os.utime(folder, (0, 0))
+    ended = subprocess.run(
+        [sys.executable, "-c", CLAIMS_A_BATCH, f"sqlite:///{path}"],
+        env={**os.environ, "SQLITE_TMPDIR": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (ended.stdout, ended.stderr) == ("100\n", "")
+    assert folder.stat().st_mtime == 0  # not even one that was removed again
 
 
 def test_a_batch_that_fills_the_disk_is_refused_alone(path: Path) -> None:
