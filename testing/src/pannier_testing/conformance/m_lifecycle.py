@@ -2,19 +2,22 @@
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
 from pannier.errors import PannierError
+from pannier.inspection import JobFilter
+from pannier.records import JobRecord
 from pannier.settlements import Settlement, Succeeded
 from pannier.storage import JobStorageProvider
 from pannier_testing.builders import SECOND, T0, claim_of, ids_of
 from pannier_testing.forking import use_in_a_fork
-from pannier_testing.rules import rule
+from pannier_testing.rules import Need, rule
 from pannier_testing.scenes import NOW, Scene, scene_names, scene_of
 from pannier_testing.stepper import folders_of
-from pannier_testing.trial import Trial
+from pannier_testing.trial import Trial, inspector_of, notifier_of, results_of
 from pannier_testing.watching import ALLOWED, LoopWatch
 
 
@@ -24,8 +27,7 @@ async def no_operation_blocks_the_loop(trial: Trial) -> None:
     storage = await trial.open()
     folders = folders_of(storage)
     for name in scene_names(trial):
-        scene = await scene_of(trial, storage, name)
-        await check_not_blocking(trial, folders, scene, storage)
+        await check_not_blocking(trial, folders, name, partial(_ready, trial, storage, name))
     blocked = [0.0, 0.0, 0.0]
     for number in range(3):
         queue = trial.queue()
@@ -43,19 +45,61 @@ async def no_operation_blocks_the_loop(trial: Trial) -> None:
     )
 
 
-async def check_not_blocking(trial: Trial, folders: frozenset[str], scene: Scene, storage: JobStorageProvider) -> None:
-    """Play *scene* up to three times: a call that blocks does so at least twice."""
+@rule("R92")
+async def neither_opening_nor_looking_blocks_the_loop(trial: Trial) -> None:
+    """Opening, closing, listening and all that only looks, under the same eyes: none holds the loop for 100 ms."""
+    storage = await trial.open()
+    folders = folders_of(storage)
+    calls = looks(trial, storage, await trial.started(storage)) | {"read the clock": storage.read_clock}
+    for name, call in calls.items():
+        await check_not_blocking(trial, folders, name, partial(_same, call))
+    other = trial.create()
+    for name in ("open", "close"):  # again and again: both are fine when it is done
+        await check_not_blocking(trial, folders, name, partial(_same, getattr(other, name)))
+
+
+Call = Callable[[], Awaitable[object]]
+
+
+def looks(trial: Trial, storage: JobStorageProvider, job: JobRecord) -> dict[str, Call]:
+    """Return, by what they do, the calls of *storage* that change nothing: about *job*, its queue, and all."""
+    calls: dict[str, Call] = {"get a job": partial(storage.get_job, job.tracking_id)}
+    if trial.offers(Need.RESULTS):
+        calls["get a result"] = partial(results_of(storage).get_job_result, job.tracking_id)
+    if trial.offers(Need.INSPECT):
+        calls["find jobs"] = partial(inspector_of(storage).find_jobs, JobFilter())
+        calls["count jobs"] = partial(inspector_of(storage).count_jobs, JobFilter())
+    if trial.offers(Need.NOTIFY):
+        calls["listen"] = partial(_listen, storage, job.queue_id)
+    return calls
+
+
+async def _listen(storage: JobStorageProvider, queue_id: str) -> None:
+    async with notifier_of(storage).listen(frozenset({queue_id})):
+        pass
+
+
+async def _same(call: Call) -> Call:
+    return call
+
+
+async def _ready(trial: Trial, storage: JobStorageProvider, name: str) -> Call:
+    return partial((await scene_of(trial, storage, name)).act.on, storage)
+
+
+async def check_not_blocking(
+    trial: Trial, folders: frozenset[str], name: str, prepare: Callable[[], Awaitable[Call]]
+) -> None:
+    """Make the call up to three times, each newly prepared: one that blocks does so at least twice."""
     blocks: list[str] = []
     for _ in range(3):
+        call = await prepare()
         with LoopWatch(folders).watching() as watch:
-            await scene.act.on(storage)
+            await call()
         if watch.longest <= ALLOWED:
             break
         blocks.append(f"{watch.longest:.2f} s in {watch.where}")
-        scene = await scene_of(trial, storage, scene.name)
-    trial.check.true(
-        len(blocks) < 2, f"{scene.name}: the loop is held for 100 ms at most", expected="0.1 s", seen=blocks
-    )
+    trial.check.true(len(blocks) < 2, f"{name}: the loop is held for 100 ms at most", expected="0.1 s", seen=blocks)
 
 
 @rule("R93")
@@ -71,7 +115,11 @@ async def opening_and_closing_twice_is_fine(trial: Trial) -> None:
     scenes = [await scene_of(trial, other, name) for name in scene_names(trial)]
 
     await trial.check.answers(storage.close(), "close() raises nothing")
+    await trial.check.raises(PannierError, storage.get_job(job.tracking_id), "one close() is enough, after two open()")
     await trial.check.answers(storage.close(), "a second close() is fine")
+
+    for name, look in looks(trial, storage, job).items():
+        await trial.check.raises(PannierError, look(), f"{name}, after close(): a clear error")
 
     for scene in scenes:
         promise = f"{scene.name}, after close(): a clear error"
@@ -112,6 +160,20 @@ async def cancelled_anywhere_an_operation_leaves_nothing_behind(trial: Trial) ->
             f"{name}, cancelled: the storage goes on",
             within=timedelta(minutes=1),
         )
+    await check_nothing_is_held(trial, storage)
+
+
+@rule("R94", deadline=timedelta(seconds=180))
+async def a_look_that_is_cancelled_leaves_nothing_behind(trial: Trial) -> None:
+    """Whatever only looks, or listens, cancelled at every suspension: asked again it answers, and nothing is stuck."""
+    storage = await trial.open()
+    for name, look in looks(trial, storage, await trial.started(storage)).items():
+        async for cut in trial.cancelled_everywhere(look):
+            await trial.check.answers(
+                look(),
+                f"{name}, cancelled at suspension {cut.point} ({cut.moment}): it can be done again",
+                within=timedelta(seconds=10),
+            )
     await check_nothing_is_held(trial, storage)
 
 

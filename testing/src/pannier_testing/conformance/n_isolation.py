@@ -12,19 +12,45 @@ from hypothesis import strategies as st
 from pannier.claims import Claim, Demand
 from pannier.errors import UnstorableError
 from pannier.inspection import JobFilter
+from pannier.notices import NoticeKind
 from pannier.records import COMPLETE, Cancellation, JobRecord, JobStatus, Lease
 from pannier.settlements import Succeeded
 from pannier.storage import JobStorageProvider
 from pannier.urls import StorageUrl
 from pannier_testing import acts
 from pannier_testing.builders import LEASE, LOOK_AHEAD, MINUTE, T0, WORKER
+from pannier_testing.hearing import Hearing, tells
 from pannier_testing.rules import Need, rule
 from pannier_testing.subject import MARK
 from pannier_testing.trial import Trial, inspector_of
 
 NAMES: Final = (
     *("mail", "Mail", "MAIL", " mail", "mail ", "mail  ", "mail\t", "mail\n", "m%", "m_il", "ma*l", "%", "_", "*"),
-    *("?", ".", "..", ":", "/", "\\", "'", '"', "`", ";", "--", "/*", "#", "$", "@", "[]", "{}", "()", "|", "&"),
+    *(
+        "mail\0",
+        "mail\0old",
+        "m\\ail",
+        "?",
+        ".",
+        "..",
+        ":",
+        "/",
+        "\\",
+        "'",
+        '"',
+        "`",
+        ";",
+        "--",
+        "/*",
+        "#",
+        "$",
+        "@",
+        "[]",
+        "{}",
+        "()",
+        "|",
+        "&",
+    ),
     *("mail'; DROP TABLE pannier_jobs; --", '"mail"', "'mail'", "mail.old", "mail,old", "null", "None", "true", "0"),
     *("00", "1", "1.0", "$mail", "a.b", "\u00e9", "e\u0301", "\u00df", "ss", "\u0131", "i", "\u0130", "I", "\u03c3"),
     *("\u03c2", "\u00c5", "\u212b", "\ufb01", "fi", "\u200b", "\ufeff", "\u202email", "\u05d0\u05d1", "\u6f22\u5b57"),
@@ -67,6 +93,10 @@ async def nothing_crosses_between_namespaces(trial: Trial) -> None:
         for storage in others:
             lost = await storage.renew_leases([job.lease for job in taken], now=T0, lease_for=LEASE)
             trial.check.equal(lost, frozenset(job.lease for job in taken), "a lease of another namespace is lost")
+            for job in taken:
+                why = "its lease is one of another namespace"
+                await acts.must_refuse(trial.check, storage, job, Succeeded(), why)
+        trial.check.equal(await trial.read(acting, *taken), taken, "jobs that were settled in another namespace")
         await _end_everything(acting, taken)
         for storage, job in zip(others, theirs, strict=True):
             trial.check.equal(
@@ -99,6 +129,26 @@ async def _end_everything(storage: JobStorageProvider, taken: list[JobRecord]) -
         await acts.cancelled(storage, job)
     await acts.purge(storage, *COMPLETE, now=T0 + 2 * MINUTE)
     await acts.purge(storage, *COMPLETE, now=T0 + 2 * MINUTE)
+
+
+@rule("R95", needs=frozenset({Need.NOTIFY}))
+async def no_notice_crosses_between_namespaces(trial: Trial) -> None:
+    """A listener hears of its own namespace, not of jobs in others whose queues are called the same."""
+    async with similar_places(trial) as urls:
+        listening, acting, *others = [await trial.open(url) for url in (urls[0], *urls)]
+        mine = trial.job("mail")
+        await acting.store_jobs([mine])
+        async with Hearing.of(listening, "mail") as hearing:
+            await hearing.settled()
+            for other in others:
+                await other.store_jobs([trial.job("mail")])
+            await acts.cancelled(acting, mine)
+            took, heard = await hearing.until(lambda notice: tells(notice, NoticeKind.CANCELLED, "mail"))
+        trial.check.true(took is not None, "a listener hears of its namespace", expected="CANCELLED", seen=heard)
+        crossed = [notice for notice in heard if notice.kind is NoticeKind.QUEUED]
+        trial.check.equal(crossed, [], "notices that a listener hears of jobs that other namespaces got")
+        for opened in (listening, acting, *others):
+            await opened.close()
 
 
 @rule("R95")
@@ -156,6 +206,11 @@ async def queues_are_named_to_the_letter(trial: Trial) -> None:
         ((name, job.tracking_id) for name, job in jobs.items()),
         "a claim of all the queues at once",
     )
+    for job in jobs.values():
+        await acts.cancelled(storage, job)
+    for name in jobs:
+        purged = await acts.purge(storage, JobStatus.CANCELLED, now=T0, queue_ids=frozenset({name}))
+        trial.check.equal(purged.deleted, 1, f"what a purge deletes of the queue {name!r} ({_spelt(name)})")
 
 
 async def _stored_in(trial: Trial, storage: JobStorageProvider, name: str) -> JobRecord | None:

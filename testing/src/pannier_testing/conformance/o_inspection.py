@@ -11,14 +11,14 @@ from pannier.inspection import JobFilter
 from pannier.purging import StaleJobs
 from pannier.records import COMPLETE, JobRecord, JobStatus, Lease, Payload
 from pannier.settlements import Outcome, Release, Settlement, Succeeded
-from pannier.storage import JobInspector, JobStorageProvider
+from pannier.storage import JobInspector, JobResultProvider, JobStorageProvider
 from pannier_testing import acts
 from pannier_testing.builders import LEASE, MINUTE, SECOND, T0, claim_of, failed, ids_of, new_id, new_job, retry
 from pannier_testing.checks import show
 from pannier_testing.jitter import Schedule
 from pannier_testing.reference.model import Model
-from pannier_testing.rules import rule
-from pannier_testing.trial import Trial, inspector_of
+from pannier_testing.rules import Need, rule
+from pannier_testing.trial import Trial, inspector_of, results_of
 
 QUEUES: Final = ("mail", "Mail", "mail.old")
 METADATA: Final[tuple[dict[str, str], ...]] = (
@@ -27,6 +27,7 @@ METADATA: Final[tuple[dict[str, str], ...]] = (
     {"tenant": "ACME"},
     {"tenant": "acme", "shop": "1"},
     {"tenant": "a", "": "acme", "a.b": "$c"},
+    {"tenant": "a", "": "acme", "a.b": "another"},
     {"shop": ""},
 )
 WANTED: Final = (
@@ -55,8 +56,16 @@ class History:
     choice of its own.
     """
 
-    def __init__(self, storage: JobStorageProvider, inspector: JobInspector, tick: timedelta, seed: object) -> None:
+    def __init__(
+        self,
+        storage: JobStorageProvider,
+        inspector: JobInspector,
+        results: JobResultProvider | None,
+        tick: timedelta,
+        seed: object,
+    ) -> None:
         self.storage = storage
+        self.results = results
         self.inspector = inspector
         self.model = Model(tick)
         self.rng = Random(f"{seed}")
@@ -69,6 +78,8 @@ class History:
         steps: list[Callable[[], Coroutine[object, object, None]]] = [
             self.store, self.store, self.claim, self.settle, self.settle, self.cancel, self.requeue, self.purge,
         ]  # fmt: skip
+        if self.results is not None:
+            steps.append(self.report)
         await self.rng.choice(steps)()
 
     def any_id(self) -> UUID:
@@ -110,6 +121,14 @@ class History:
         self.model.settle(settlements, self.now)
         await self.storage.settle_jobs(settlements, now=self.now)
 
+    async def report(self) -> None:
+        """Store progress under some leases, old ones too."""
+        assert self.results is not None
+        for lease in self.rng.sample(self.leases, min(3, len(self.leases))):
+            progress = Payload({"done": self.rng.randrange(100)})
+            self.model.report(lease, progress)
+            await self.results.store_progress(lease, progress)
+
     async def cancel(self) -> None:
         """Cancel a job."""
         chosen = self.any_id()
@@ -137,7 +156,8 @@ async def lists_and_counts_agree_with_any_history(trial: Trial) -> None:
         async with trial.another_place() as url:
             storage = await trial.open(url)
             inspector = inspector_of(storage)
-            history = History(storage, inspector, trial.tick, trial.rng.random())
+            results = results_of(storage) if trial.offers(Need.RESULTS) else None
+            history = History(storage, inspector, results, trial.tick, trial.rng.random())
             for _ in range(6):
                 for _ in range(15):
                     await history.step()
@@ -237,6 +257,29 @@ def _check_listed(trial: Trial, seen: list[JobRecord], staying: list[JobRecord])
     trial.check.equal(twice, [], "no job is on two pages, whatever happens between them")
     skipped = [str(job.tracking_id) for job in staying if job.tracking_id not in counted]
     trial.check.equal(skipped, [], "no job that stays is skipped, whatever happens between the pages")
+
+
+@rule("R98")
+async def a_page_goes_on_where_its_last_job_is_gone(trial: Trial) -> None:
+    """The job on which a page ended is purged, or matches no longer: the next page goes on behind its place."""
+    storage = await trial.open()
+    inspector = inspector_of(storage)
+    pending = frozenset({JobStatus.PENDING})
+    for is_purged in (True, False):
+        for limit in (1, 3, 4):
+            queue = trial.queue()
+            jobs = trial.jobs(8, queue)
+            await storage.store_jobs(jobs)
+            wanted = JobFilter(queue_ids=frozenset({queue}), statuses=None if is_purged else pending)
+            seen: list[JobRecord] = []
+            async for page in _pages(trial, inspector, wanted, limit):
+                seen += page
+                for job in page[-1:]:
+                    await acts.cancelled(storage, job)
+                if is_purged:
+                    await acts.purge(storage, JobStatus.CANCELLED, now=T0, queue_ids=frozenset({queue}))
+            what = "purged" if is_purged else "cancelled"
+            trial.check.counts(ids_of(seen), ids_of(jobs), f"pages of {limit} jobs whose last one is {what} at once")
 
 
 @rule("R98")

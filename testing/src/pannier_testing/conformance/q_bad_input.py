@@ -241,6 +241,10 @@ async def a_result_s_error_tells_no_payload(trial: Trial) -> None:
     error = await _error_of(trial, acts.settle(storage, job, Succeeded(Payload(deep))), "a deep result")
     if error is not None:
         check_no_secret(trial, error, [SECRET], "the error that refuses a deep result")
+    if trial.offers(Need.RESULTS):
+        call = results_of(storage).store_progress(job.lease, Payload(deep))
+        error = await _error_of(trial, call, "deep progress")
+        check_no_secret(trial, error, [SECRET], "the error that refuses deep progress")
     closed = trial.create()
     unopened = await _error_of(trial, closed.get_job(job.tracking_id), "a call before open()")
     trial.check.true(

@@ -5,6 +5,9 @@ from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from attrs import evolve
+
+from pannier.purging import Purged, StaleJobs
 from pannier.records import JobRecord
 from pannier_testing.reference.model import Model
 from pannier_testing.reference.plugin import Shelves
@@ -13,6 +16,8 @@ from pannier_testing.saboteurs.making import on_model, on_shelves
 
 if TYPE_CHECKING:
     from uuid import UUID
+
+    from pannier.notices import Notice
 
 
 @on_shelves("R95")
@@ -133,3 +138,37 @@ class TakesQueuesForPatterns(Model):
 
 def _matches(name: str, pattern: str) -> bool:
     return len(pattern) > 1 and "%" in pattern and fnmatchcase(name, pattern.replace("%", "*"))
+
+
+@on_shelves("R95")
+class TellsEveryNamespace(Shelves):
+    """Tells the listeners of all namespaces."""
+
+    def shelf(self, name: str, make_model: Callable[[], Model] = Model) -> Shelf:
+        """Put one dict of listeners into each shelf."""
+        shelf = super().shelf(name, make_model)
+        listeners: dict[int, tuple[frozenset[str], Callable[[Notice], None]]] = vars(self).setdefault("listeners", {})
+        shelf.listeners = listeners
+        return shelf
+
+
+@on_model("R96")
+class EndsQueuesAtNul(FoldsQueues):
+    """Compares the names of queues up to the first NUL."""
+
+    def fold(self, name: str) -> str:
+        """Cut."""
+        return name.partition("\0")[0]
+
+
+@on_model("R96")
+class PurgesQueuesInAnyCase(Model):
+    """Purges "Mail" with "mail"."""
+
+    def purge(self, stale: StaleJobs) -> Purged:
+        """Compare in lower case."""
+        if stale.queue_ids is None:
+            return super().purge(stale)
+        asked = {name.lower() for name in stale.queue_ids}
+        alike = {job.queue_id for job in self.jobs.values() if job.queue_id.lower() in asked}
+        return super().purge(evolve(stale, queue_ids=frozenset(alike)))

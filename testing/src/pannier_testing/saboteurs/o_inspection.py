@@ -214,3 +214,23 @@ class BeginsAnewAtABadCursor(ReferenceProvider):
             return await super().find_jobs(wanted, cursor=cursor, limit=limit)
         except ValueError:
             return await super().find_jobs(wanted, limit=max(1, limit))
+
+
+@on_model("R97")
+class ListsWithoutProgress(Model):
+    """Lists jobs without their progress, to save a join."""
+
+    def find(self, wanted: JobFilter) -> list[JobRecord]:
+        """Leave it out."""
+        return [evolve(job, progress=None) for job in super().find(wanted)]
+
+
+@on_reference("R98")
+class LosesItsPlace(ReferenceProvider):
+    """Ends a listing where the job on which the page before ended is gone."""
+
+    async def find_jobs(self, wanted: JobFilter, *, cursor: str | None = None, limit: int = 100) -> JobPage:
+        """Look that job up."""
+        page = await super().find_jobs(wanted, cursor=cursor, limit=limit)
+        is_lost = cursor is not None and await self.get_job(UUID(cursor)) is None
+        return JobPage((), None) if is_lost else page

@@ -10,7 +10,7 @@ from pannier.claims import Claim, Demand
 from pannier.errors import StorageError, StorageRefusedError, StorageUnavailableError, UnstorableError
 from pannier.inspection import JobFilter, JobPage
 from pannier.purging import StaleJobs
-from pannier.records import Cancellation, JobRecord, Lease
+from pannier.records import Cancellation, JobRecord, Lease, Payload
 from pannier.settlements import Retry, Settlement
 from pannier_testing.reference.loopback import LoopbackProvider
 from pannier_testing.reference.provider import ReferenceProvider
@@ -229,3 +229,16 @@ class SettlesBeforeItChecks(ReferenceProvider):
         for settlement in list(settlements):
             refused |= await super().settle_jobs([settlement], now=now)
         return frozenset(refused)
+
+
+@on_reference("R107")
+class TellsTheProgress(ReferenceProvider):
+    """Says what the progress is about that it can't store."""
+
+    async def store_progress(self, lease: Lease, progress: Payload) -> bool:
+        """Add it to the error."""
+        try:
+            return await super().store_progress(lease, progress)
+        except UnstorableError as error:
+            names = list(progress.data) if isinstance(progress.data, dict) else []
+            raise UnstorableError(error.tracking_id, f"{error.reason}: {names}") from error
