@@ -42,6 +42,17 @@ def _forked(storage: JobStorageProvider, tracking_id: UUID) -> str:
 
 
 async def _use(storage: JobStorageProvider, tracking_id: UUID) -> str:
+    told = await _look(storage, tracking_id)
+    try:
+        await storage.close()  # as the end of a block does, whoever forked inside of it
+    except PannierError:
+        pass
+    except Exception as error:  # told to the test
+        return f"close(): {type(error).__qualname__}: {error}"
+    return told
+
+
+async def _look(storage: JobStorageProvider, tracking_id: UUID) -> str:
     try:
         job = await storage.get_job(tracking_id)
     except PannierError:

@@ -130,7 +130,7 @@ async def opening_and_closing_twice_is_fine(trial: Trial) -> None:
 
 @rule("R93")
 async def a_forked_child_harms_nobody(trial: Trial) -> None:
-    """A process forks while it holds the storage: the fork gets a clear error or works, and the parent works on."""
+    """A process forks while it holds the storage: the fork gets a clear error or works, closes, and harms nobody."""
     if not hasattr(os, "fork"):
         return
     child = await trial.open_child()
@@ -143,8 +143,8 @@ async def a_forked_child_harms_nobody(trial: Trial) -> None:
 
     trial.check.true(
         told["there"] in {"works", "raises a clear error"},
-        "in a fork, a storage raises a clear error or works",
-        expected="one of both",
+        "in a fork, a storage raises a clear error or works, and can be closed",
+        expected="one of both, and an end of close()",
         seen=told["there"],
     )
     trial.check.equal(told["here"], "works", "the process that forked works on")

@@ -266,7 +266,12 @@ class LoopbackProvider:
 
     async def close(self) -> None:
         """Disconnect; who does not let us go in time, or is in the middle of an answer, is hung up on."""
+        is_of_a_fork = self._opened_by not in (None, os.getpid())
         self._opened_by = None
+        if is_of_a_fork:
+            # The connection is its parent's, and is not even forgotten: collected as garbage it would leave the event
+            # loop, whose epoll both processes share, and its parent would wait for answers in vain.
+            return
         connection = self._connection
         if connection is not None and not self._turn.locked():
             with suppress(OSError, TimeoutError):

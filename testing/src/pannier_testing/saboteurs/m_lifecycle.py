@@ -73,6 +73,17 @@ class HangsInAFork(ReferenceProvider):
         return await super().get_job(tracking_id)
 
 
+@on_reference("R93")
+class HangsWhenAForkCloses(ReferenceProvider):
+    """Refuses to work in a fork, and waits there for ever, when it is closed, for the end of its parent's thread."""
+
+    async def close(self) -> None:
+        """Join what is not there."""
+        while self._opened_by not in (None, os.getpid()):  # noqa: ASYNC110  # there is no event
+            await asyncio.sleep(0.1)
+        await super().close()
+
+
 @on_reference("R94")
 class KeepsItsLockWhenCancelled(ReferenceProvider):
     """Releases the lock of its settlements only if it is not cancelled."""
