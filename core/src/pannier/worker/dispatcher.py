@@ -135,7 +135,7 @@ class Dispatcher:
             self._contended_pause = min(LONGEST_CONTENDED_PAUSE, self._contended_pause * 2)
         else:
             self._contended_pause = CONTENDED_PAUSE
-        self._waker.answered(filled=filled, next_due=claimed.next_due, now=now, again_at=again_at)
+        self._waker.answered(next_due=claimed.next_due, now=now, again_at=again_at)
         if claimed.jobs:
             await asyncio.sleep(0)  # handlers that never wait and a storage that never waits leave the loop no turn
 

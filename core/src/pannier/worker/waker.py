@@ -30,7 +30,7 @@ class Waker:
         self._by_queue = {queue_id: lane for lane in lanes for queue_id in lane.registration.queue_ids}
         self._probe_every = probe_every
         self._signal = asyncio.Event()
-        self._before: dict[Lane, datetime] = {}
+        self._being_asked: tuple[Lane, ...] = ()
         self.wake_all()
 
     def wake(self, queue_id: str) -> None:
@@ -61,36 +61,28 @@ class Waker:
 
     def asking(self, lanes: Collection[Lane]) -> None:
         """Take note that the storage is being asked about *lanes*; what is told from now on comes on top."""
-        self._before = {lane: lane.due for lane in lanes}
+        self._being_asked = tuple(lanes)
         for lane in lanes:
             lane.due = _ASKED
 
     def unanswered(self) -> None:
         """Take note that the storage gave no answer."""
-        for lane in self._before:
+        for lane in self._being_asked:
             self.expect(lane, AT_ONCE)
 
-    def answered(
-        self, *, filled: Collection[Lane], next_due: datetime | None, now: datetime, again_at: datetime
-    ) -> None:
+    def answered(self, *, next_due: datetime | None, now: datetime, again_at: datetime) -> None:
         """
         Learn from the answer to the question asked at *now*.
 
         Args:
-            filled: The lanes that got as many jobs as they asked for.
             next_due: What the storage says: a lower bound over all lanes asked about (R121).
             now: The instant of the claim.
             again_at: When to ask again where more is due already.
         """
         probe = now + self._probe_every
         bound = probe if next_due is None else min(next_due, probe)
-        for lane, before in self._before.items():
-            if bound > now:
-                self.expect(lane, bound)
-            elif filled and lane not in filled and before > now:
-                self.expect(lane, before)  # what is due is another lane's; what was known of this one still holds
-            else:
-                self.expect(lane, again_at)
+        for lane in self._being_asked:
+            self.expect(lane, bound if bound > now else again_at)
 
     async def wait(self, until: datetime | None) -> None:
         """
