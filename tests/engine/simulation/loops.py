@@ -55,7 +55,10 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             for _ in range(count):
                 handle = self._ready.popleft()
                 if not handle.cancelled():
-                    handle._run()
+                    try:
+                        handle._run()
+                    except SystemExit:
+                        self.host.exited()
                 if self.host.state is not State.ALIVE:
                     break
         finally:

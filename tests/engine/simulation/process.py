@@ -125,6 +125,11 @@ class Process:
         self._journal.ledger.counts["ended themselves"] += 1
         self.kill()
 
+    def exited(self) -> None:
+        """End it because a handler has asked for that: nothing a handler raises may get so far."""
+        self._journal.violated("E8", f"a handler has ended {self.name}")
+        self.kill()
+
     def freeze(self) -> None:
         """Let it stand still."""
         if self.state is State.ALIVE:

@@ -13,7 +13,7 @@ from pannier.inspection import JobFilter, JobPage, Requeue
 from pannier.notices import Notice, NoticeKind
 from pannier.purging import Purged, StaleJobs
 from pannier.records import Cancellation, JobRecord, JobStatus, Lease, Payload, StoredResult
-from pannier.settlements import Settlement, Succeeded
+from pannier.settlements import Failed, Settlement, Succeeded
 from pannier.storage import Capabilities
 from pannier_memory.provider import MemoryStorage
 from tests.engine.simulation.ledger import Ledger
@@ -27,6 +27,12 @@ UNSTORABLE: Final = "unstorable"
 
 UNREADABLE: Final = "unreadable"
 """A job with this key in its metadata can't be read when it is claimed."""
+
+OUTCOME_REFUSED: Final = "pannier.errors.UnstorableError"
+"""What a job fails of whose outcome the storage can't hold (E16)."""
+
+CONTENDED: Final = 0.05
+"""How often in bad weather a claim passes over all that is due: others are taking it (R27)."""
 
 QUICK_SECONDS: Final = 0.002
 SLOW_SECONDS: Final = 4.0
@@ -81,6 +87,10 @@ class SimulatedStorage:
     async def claim_jobs(self, claim: Claim) -> Claimed:
         self._ledger.asked(claim)
 
+        if self._weather.odds and self._universe.random.random() < CONTENDED:
+            await self._wait(QUICK_SECONDS)
+            return Claimed(jobs=(), next_due=claim.now)
+
         async def act() -> Claimed:
             claimed = await self._inner.claim_jobs(claim)
             self._ledger.claimed(claim, claimed.jobs)
@@ -105,7 +115,7 @@ class SimulatedStorage:
 
     async def settle_jobs(self, settlements: Sequence[Settlement], *, now: datetime) -> frozenset[Lease]:
         for settlement in settlements:
-            _refuse_unstorable(settlement)
+            self._refuse_unstorable(settlement)
 
         async def act() -> frozenset[Lease]:
             refused = await self._inner.settle_jobs(settlements, now=now)
@@ -200,6 +210,19 @@ class SimulatedStorage:
         await self._wait(QUICK_SECONDS)
         return answer
 
+    def _refuse_unstorable(self, settlement: Settlement) -> None:
+        """Refuse what can't be held: such a result, and in bad weather even that it can't, or that of a damaged job."""
+        match settlement.outcome:
+            case Succeeded(result=Payload(data=data)):
+                is_refused = UNSTORABLE in str(data)
+            case Failed(error=error):
+                is_damaged = UNREADABLE in self._ledger.jobs[settlement.lease.tracking_id].job.metadata
+                is_refused = bool(self._weather.odds) and (is_damaged or error.kind == OUTCOME_REFUSED)
+            case _:
+                is_refused = False
+        if is_refused:
+            raise UnstorableError(settlement.lease.tracking_id, "the storage can't hold it")
+
     async def _wait(self, seconds: float) -> None:
         await asyncio.sleep(self._universe.random.random() * seconds)
 
@@ -213,9 +236,3 @@ def _with_unreadable(claimed: Claimed) -> Claimed:
         unreadable=tuple(Unreadable(job.lease, job.queue_id, "its stored form is damaged") for job in unreadable),
         next_due=claimed.next_due,
     )
-
-
-def _refuse_unstorable(settlement: Settlement) -> None:
-    outcome = settlement.outcome
-    if isinstance(outcome, Succeeded) and outcome.result is not None and UNSTORABLE in str(outcome.result.data):
-        raise UnstorableError(settlement.lease.tracking_id, "the storage can't hold it")

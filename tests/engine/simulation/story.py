@@ -239,7 +239,7 @@ class Story:
             expire_on=None if random.random() < 0.9 else now + timedelta(seconds=random.uniform(4, 20)),
             priority=random.choice((-5, 0, 0, 0, 5)),
             idempotency_key=f"key {random.randint(0, 9)}" if random.random() < 0.15 else None,
-            metadata={UNREADABLE: "yes"} if random.random() < 0.02 else None,
+            metadata={UNREADABLE: "yes"} if random.random() < 0.04 else None,
         )
         if job.queue_id == "Rarity" and random.random() < 0.3:
             job = evolve(job, queue_id="Old rarity")

@@ -50,6 +50,9 @@ class Host(Protocol):
     is_blocked: bool
     blocked_at: float
 
+    def exited(self) -> None:
+        """Take note that something on a loop has asked the process to end, as `sys.exit` does."""
+
 
 class Actor(Protocol):
     """A loop or a thread."""

@@ -43,7 +43,7 @@ GUSTY: Final[Mapping[Fate, float]] = {
     Fate.BROKEN: 0.04,
     Fate.STRANGE: 0.01,
 }
-OUTAGES: Final = ((Fate.REFUSED,), (Fate.REFUSED, Fate.UNDONE, Fate.BUSY))
+OUTAGES: Final = ((Fate.REFUSED,), (Fate.REFUSED, Fate.UNDONE, Fate.BUSY), (Fate.STRANGE,))
 
 
 class Weather:
