@@ -124,6 +124,41 @@ async def a_cancelled_call_takes_nobody_along(trial: Trial) -> None:
 
 
 @rule("R122")
+async def each_call_gets_what_it_asked_for_itself(trial: Trial) -> None:
+    """Calls at the same time by several workers, at their own times: each has its own worker, times and lengths."""
+    storage = await trial.open()
+    for schedule in trial.schedules(8):
+        queue = trial.queue()
+        await storage.store_jobs(trial.jobs(3, queue))
+        nows = [T0 + n * SECOND for n in range(3)]
+        claims = [
+            acts.claim(storage, queue, now=now, limit=1, worker=f"worker-{n}", lease_for=(n + 1) * MINUTE)
+            for n, now in enumerate(nows)
+        ]
+        for n, taken in enumerate(await schedule.jittered(*claims)):
+            seen = [(job.worker_id, job.dequeue_after) for job in taken]  # none: contended claims may come back short
+            own = [(f"worker-{n}", nows[n] + (n + 1) * MINUTE)] * len(taken)
+            trial.check.equal(seen, own, "a claim beside others is for its own worker, until its own end")
+
+        held = [await trial.started(storage) for _ in nows]
+        renewals = [
+            acts.renew(storage, job, now=now, lease_for=(n + 5) * MINUTE)
+            for n, (job, now) in enumerate(zip(held, nows, strict=True))
+        ]
+        trial.check.equal(await schedule.jittered(*renewals), [True] * 3, "leases that stand are renewed")
+        ends = [job.dequeue_after for job in await trial.read(storage, *held)]
+        expected = [now + (n + 5) * MINUTE for n, now in enumerate(nows)]
+        trial.check.equal(ends, expected, "a renewal beside others is as long as it asks, from its own now")
+
+        settles = [
+            acts.settle(storage, job, Succeeded(), now=now + MINUTE) for job, now in zip(held, nows, strict=True)
+        ]
+        trial.check.equal(await schedule.jittered(*settles), [True] * 3, "leases that stand are settled")
+        ended = [job.finished_at for job in await trial.read(storage, *held)]
+        trial.check.equal(ended, [now + MINUTE for now in nows], "a settlement beside others has its own now")
+
+
+@rule("R122")
 async def what_is_settled_beside_a_claim_is_not_claimed(trial: Trial) -> None:
     """Lapsed leases are settled while a claim is made: each is settled or taken over, and both only if due again."""
     storage = await trial.open()

@@ -1,9 +1,11 @@
 """Storages that break a rule of section V: of sharing a transaction."""
 
 import asyncio
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
 from uuid import UUID
+
+from attrs import evolve
 
 from pannier.claims import Claim, Claimed
 from pannier.errors import UnstorableError
@@ -104,6 +106,44 @@ class HandsOutWhatItSettles(ReferenceProvider):
         for job in self._settling.values():
             self._do(lambda model, job=job: model.put(job))  # type: ignore[misc]  # an early binding
         return await super().claim_jobs(claim)
+
+
+@on_reference("R122")
+class ClaimsForTheFirst(ReferenceProvider):
+    """Leases what claims that come together take to the worker of the first of them."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        super().__init__(shelf)
+        self._workers: list[str] = []
+
+    async def claim_jobs(self, claim: Claim) -> Claimed:
+        """Wait a moment for company."""
+        self._workers.append(claim.worker_id)
+        first = self._workers[0]
+        try:
+            await asyncio.sleep(0)
+            return await super().claim_jobs(evolve(claim, worker_id=first))
+        finally:
+            self._workers.remove(claim.worker_id)
+
+
+@on_reference("R122")
+class RenewsFromTheFirstsNow(ReferenceProvider):
+    """Renews leases that come together by the now of the first call."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        super().__init__(shelf)
+        self._nows: list[datetime] = []
+
+    async def renew_leases(self, leases: Collection[Lease], *, now: datetime, lease_for: timedelta) -> frozenset[Lease]:
+        """Wait a moment for company."""
+        self._nows.append(now)
+        first = self._nows[0]
+        try:
+            await asyncio.sleep(0)
+            return await super().renew_leases(leases, now=first, lease_for=lease_for)
+        finally:
+            self._nows.remove(now)
 
 
 @on_reference("R123")
