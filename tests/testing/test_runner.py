@@ -40,4 +40,4 @@ def test_a_storage_that_cannot_be_used_at_all_is_tried_once(tmp_path: Path) -> N
     ran = certify(nobody, "--rule", "R2", "--rule", "R29", cwd=tmp_path)
 
     assert ran.stdout.count("E           pannier.errors.StorageUnavailableError: ") == 1, ran.stdout
-    assert ran.stdout.count("not tried: ") == 2, ran.stdout
+    assert ran.stdout.count("\nnot tried: ") == 2, ran.stdout

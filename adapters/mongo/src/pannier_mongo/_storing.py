@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 from uuid import UUID
 
-from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
+from pymongo.errors import BulkWriteError, PyMongoError
 
 from pannier.records import JobRecord
 from pannier_mongo import _queries
@@ -67,7 +67,9 @@ async def insert(store: Store, documents: Sequence[JobDocument]) -> list[UUID]:
     while True:
         new, standing = without_repeats(documents, known)
         try:
-            await _insert_new(store, new)
+            for start in range(0, len(new), CHUNK):
+                # Also of one: insert_one tells of a duplicate alone, and not that no majority has acknowledged it.
+                await store.jobs.insert_many(new[start : start + CHUNK], ordered=False)
         except PyMongoError as error:
             if not is_duplicate(error):
                 raise
@@ -76,14 +78,6 @@ async def insert(store: Store, documents: Sequence[JobDocument]) -> list[UUID]:
         before, known = known, await find_standing(store, documents)
         if known == before:  # what stood was purged meanwhile, or is not yet acknowledged by a majority
             await asyncio.sleep(_PAUSE_SECONDS)
-
-
-async def _insert_new(store: Store, documents: Sequence[JobDocument]) -> None:
-    if len(documents) == 1:  # a third less work for the driver than a batch of one
-        await store.jobs.insert_one(documents[0])
-        return
-    for start in range(0, len(documents), CHUNK):
-        await store.jobs.insert_many(documents[start : start + CHUNK], ordered=False)
 
 
 async def find_standing(store: Store, documents: Sequence[JobDocument]) -> list[UUID | None]:
@@ -128,8 +122,6 @@ def without_repeats(
 
 def is_duplicate(error: PyMongoError) -> bool:
     """Whether *error* says that tracking ids or keys were there, and nothing worse."""
-    if isinstance(error, DuplicateKeyError):
-        return True
     if not isinstance(error, BulkWriteError) or error.details["writeConcernErrors"]:
         return False
     faults = error.details["writeErrors"]
