@@ -178,7 +178,7 @@ def torture(session: nox.Session) -> None:
         return
     session.run("pytest", "tests/torture")
     for storage in TORTURED:
-        session.run("python", "-m", "tests.servers.torture", storage, "--kills=50", "--jobs=2000")
+        session.run("python", "-m", "tests.servers.torture", storage, "--kills=50", "--jobs=2000", "--pause=0.2")
 
 
 @nox.session
