@@ -98,6 +98,25 @@ def test_a_claim_marks_a_bounded_number_of_expired_jobs_and_asks_to_be_repeated(
     runner.run(main())
 
 
+def test_a_purge_finds_a_job_whose_lease_it_met_and_that_was_shortened_since(
+    runner: asyncio.Runner, storage: MemoryStorage, ids: NewId
+) -> None:
+    """R39, R73: the purge looks again when the lease ends, wherever a renewal has moved that."""
+    expired, later = T0 + SECOND, T0 + 2 * SECOND
+
+    def stale(now: datetime) -> StaleJobs:
+        return StaleJobs(now=now, limit=10, keep={})
+
+    async def main() -> None:
+        await storage.store_jobs([new_job(ids(), expire_on=expired)])
+        [job] = (await storage.claim_jobs(claim_of())).jobs
+        assert (await storage.purge_stale_jobs(stale(expired))).expired == 0
+        assert await storage.renew_leases([job.lease], now=expired, lease_for=SECOND) == frozenset()
+        assert (await storage.purge_stale_jobs(stale(later))).expired == 1
+
+    runner.run(main())
+
+
 def test_next_due_is_exact(runner: asyncio.Runner, storage: MemoryStorage, ids: NewId) -> None:
     """R121: of what the claim left, the lease of another worker included; None beyond the look-ahead."""
 

@@ -47,6 +47,8 @@ class Queue:
         if job.status is JobStatus.RUNNING:
             if job.expire_on is None or job.dequeue_after < job.expire_on:
                 self.leases.put(name, job.dequeue_after)
+            if job.expire_on is not None:  # a purge may have put it off to the end that its lease had before (R39)
+                self.expiring.put(name, job.expire_on)
             return
         line = self.lines.get(job.priority)
         if line is None:
