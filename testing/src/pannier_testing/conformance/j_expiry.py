@@ -370,30 +370,6 @@ async def a_purge_takes_no_running_job(trial: Trial) -> None:
         )
 
 
-@rule("R75", needs=frozenset({Need.INSPECT}))
-async def a_purge_and_a_requeue_agree(trial: Trial) -> None:
-    """A job whose retention is over is requeued while a purge deletes it: one of the two has it."""
-    storage, second = await trial.open(), await trial.open()
-    for schedule in trial.schedules(20):
-        job = await trial.brought_to(storage, JobStatus.FAILED)
-        now = T0 + MINUTE
-        answer, purged = await trial.check.answers(
-            schedule.raced(
-                inspector_of(storage).requeue_job(job.tracking_id, now=now, expire_on=None),
-                _purge_only(schedule.rng.choice([storage, second]), job, {JobStatus.FAILED: MINUTE}, now),
-            ),
-            "requeueing and purging at the same time is no error",
-        )
-        left = await storage.get_job(job.tracking_id)
-        is_requeued = answer is Requeue.REQUEUED
-        trial.check.equal(
-            (answer, None if left is None else left.status, purged),
-            (Requeue.REQUEUED, JobStatus.PENDING, Purged(0, 0)) if is_requeued
-            else (Requeue.NOT_FOUND, None, Purged(0, 1)),
-            "a job is requeued or purged, not both",
-        )  # fmt: skip
-
-
 @rule("R76")
 async def nothing_is_left_of_purged_jobs(trial: Trial) -> None:
     """After all is purged nothing is found, listed or counted, and the keys are free for new jobs."""

@@ -1,11 +1,11 @@
-"""Section J, R78, continued: a requeue beside other calls."""
+"""Section J, R75 and R78, continued: a requeue beside other calls."""
 
 from pannier.inspection import Requeue
 from pannier.purging import Purged
 from pannier.records import Cancellation, JobStatus
 from pannier_testing import acts
 from pannier_testing.builders import MINUTE, T0
-from pannier_testing.rules import Need, rule
+from pannier_testing.rules import Need, rule, rules
 from pannier_testing.trial import Trial, inspector_of
 
 
@@ -28,22 +28,17 @@ async def simultaneous_requeues_make_one(trial: Trial) -> None:
         trial.check.equal(seen, (JobStatus.PENDING, job.fence + 1), "a job that two have requeued was requeued once")
 
 
-@rule("R78", needs=frozenset({Need.INSPECT}))
+@rules("R75", "R78", needs=frozenset({Need.INSPECT}))
 async def a_requeue_and_a_purge_agree(trial: Trial) -> None:
     """A job whose retention is over is requeued while it is purged: it waits, or it is gone, as both answers say."""
     storage, second = await trial.open(), await trial.open()
     for schedule in trial.schedules(20):
         job = await trial.brought_to(storage, JobStatus.FAILED)
-        now = T0 + MINUTE
+        now, other = T0 + MINUTE, schedule.rng.choice([storage, second])
         answer, purged = await trial.check.answers(
             schedule.raced(
                 inspector_of(storage).requeue_job(job.tracking_id, now=now, expire_on=None),
-                acts.purge(
-                    schedule.rng.choice([storage, second]),
-                    JobStatus.FAILED,
-                    now=now,
-                    queue_ids=frozenset({job.queue_id}),
-                ),
+                acts.purge(other, JobStatus.FAILED, now=now, keep=MINUTE, queue_ids=frozenset({job.queue_id})),
             ),
             "requeueing and purging at the same time is no error",
         )
