@@ -53,9 +53,7 @@ def restore_job(fields: dict[str, object]) -> JobRecord:
 
 def change_job(job: JobRecord, changes: dict[str, object]) -> JobRecord:
     """Return *job* with *changes*. 0.9 us on CPython 3.12, where `attrs.evolve` takes 5."""
-    changed = _new(JobRecord)
-    _set_fields(changed, job.__dict__ | changes)
-    return changed
+    return restore_job(job.__dict__ | changes)
 
 
 def restore_payload(data: Json | bytes, encoding: str = "json") -> Payload:

@@ -48,7 +48,7 @@ class Claiming:
         self.next_due = self._next_due()
         lasting: dict[str, list[int]] = {}
         for job in self.leased:  # not before: a lease that this claim has given is no reason to come back
-            if job.expire_on is None or self._ends_at < job.expire_on:
+            if not transitions.has_expired(job, self._ends_at):
                 lasting.setdefault(job.queue_id, []).append(job.tracking_id.int)
         for queue_id, names in lasting.items():
             self._store.queues[queue_id].leases.put_new(names, self._ends_at)

@@ -21,7 +21,7 @@ def copy_job(job: JobRecord) -> JobRecord:
     """Copy *job*."""
     fields = job.__dict__.copy()
     fields["command"] = copy_payload(job.command)
-    fields["metadata"] = {**job.metadata} if job.metadata else {}
+    fields["metadata"] = dict(job.metadata)
     if job.progress is not None:
         fields["progress"] = copy_payload(job.progress)
     if job.result is not None:

@@ -87,8 +87,7 @@ class Attempt:
 
     def settlement(self) -> Settlement:
         """Return what is to be stored of it."""
-        job = self.job
-        return restore_settlement(restore_lease(job.tracking_id, job.fence), self.outcome or Release())
+        return restore_settlement(self.lease, self.outcome or Release())
 
     def context(self) -> "JobContext[object]":
         """Make what its handler and middleware see of it."""

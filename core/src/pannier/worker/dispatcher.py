@@ -128,8 +128,8 @@ class Dispatcher:
             await self._sleep(self._backoff.next_seconds())
             return
         self._backoff.reset()
-        filled = self._accept(claimed, hungry, now + self._lease_for)
-        is_contended = claimed.next_due is not None and claimed.next_due <= now and not filled
+        is_filled = self._accept(claimed, hungry, now + self._lease_for)
+        is_contended = claimed.next_due is not None and claimed.next_due <= now and not is_filled
         again_at = self._clock.now() + self._contended_pause if is_contended else AT_ONCE
         if is_contended and not claimed.jobs:
             self._contended_pause = min(LONGEST_CONTENDED_PAUSE, self._contended_pause * 2)
@@ -139,8 +139,8 @@ class Dispatcher:
         if claimed.jobs:
             await asyncio.sleep(0)  # handlers that never wait and a storage that never waits leave the loop no turn
 
-    def _accept(self, claimed: Claimed, hungry: Mapping[Lane, int], ends_at: datetime) -> set[Lane]:
-        """Take in what was claimed. Return the lanes that got as many jobs as they asked for."""
+    def _accept(self, claimed: Claimed, hungry: Mapping[Lane, int], ends_at: datetime) -> bool:
+        """Take in what was claimed. Return whether some lane got as many jobs as it asked for."""
         for unreadable in claimed.unreadable:
             self._settler.fail_unreadable(unreadable)
         if claimed.jobs:
@@ -148,11 +148,9 @@ class Dispatcher:
             self._slots.take_in(claimed.jobs, ends_at=ends_at)
         taken = Counter([job.queue_id for job in claimed.jobs])
         taken.update(job.queue_id for job in claimed.unreadable)
-        return {
-            lane
-            for lane, limit in hungry.items()
-            if sum(taken[queue_id] for queue_id in lane.registration.queue_ids) >= limit
-        }
+        return any(
+            sum(taken[queue_id] for queue_id in lane.registration.queue_ids) >= limit for lane, limit in hungry.items()
+        )
 
     async def _sleep(self, seconds: float) -> None:
         """Wait for *seconds*, or until the worker is to stop."""
