@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
+from typing import Final
 
 from attrs import frozen
 from tests.servers import mongo, postgres
@@ -18,16 +19,19 @@ from tests.servers import mongo, postgres
 from pannier_testing.torture.command import app
 from pannier_testing.torture.plan import Server
 
-TIMEOUT = "timeout=1"
+TIMEOUT: Final = "timeout=1"
 """Seconds until a storage that doesn't answer is given up: less than a lease."""
 
-PATIENT = "timeout=20"
+PATIENT: Final = "timeout=20"
 """
 The same for the stand-in of MongoDB, whose commands take seconds on a busy machine.
 
 Storing a job that is there already takes three of them, one after another: with less patience every repeat of it is
 given up before the third, while new jobs are stored by one.
 """
+
+DIRECT: Final = "directConnection=true"
+"""Without it the driver asks the stand-in for its address, and goes past the proxy: no fault of the network is met."""
 
 
 @frozen
@@ -66,7 +70,7 @@ def stage_of(name: str) -> Iterator[Stage]:
         case "mongo":
             with mongo.running_server() as stand_in:
                 engine = f"SecantusDB {version('secantusdb')}"
-                yield Stage(f"{stand_in.url}/{{namespace}}?{PATIENT}", engine, stand_in)
+                yield Stage(f"{stand_in.url}/{{namespace}}?{DIRECT}&{PATIENT}", engine, stand_in)
         case _:
             raise LookupError(f"no storage {name!r}: sqlite, postgres or mongo")
 

@@ -19,6 +19,7 @@ from pannier_testing.torture.immutable import can_be_immutable
 from pannier_testing.torture.oracle import Verdict
 from pannier_testing.torture.plan import FaultKind, Plan
 from pannier_testing.torture.rig import torture
+from tests.servers.mongo import MongoServer
 
 CARELESS = "tests.torture.plants:outlive_leases"
 PLANTED = ("tests.torture.plants:plugin",)
@@ -95,6 +96,14 @@ def test_what_can_not_be_done_to_a_storage_is_refused(kind: FaultKind) -> None:
     """SQLite has no server to kill or cut off, and no clock of its own."""
     with pytest.raises(ConfigurationError, match=f"no {kind} faults"):
         tortured("honest", {kind: 1})
+
+
+def test_a_driver_that_goes_past_the_proxy_is_refused(mongo_server: MongoServer) -> None:
+    """It would meet no fault of the network, and the run would look clean: MongoDB's finds its way to the server."""
+    subject = Subject(label="mongo", url_for=lambda place: place.fill(f"{mongo_server.url}/{{namespace}}?timeout=10"))
+
+    with pytest.raises(ConfigurationError, match=r"no network faults .* goes past the proxy"):
+        asyncio.run(torture(subject, Plan(jobs=1, faults={FaultKind.NETWORK: 1})))
 
 
 @pytest.mark.parametrize("kind", [FaultKind.DISK, FaultKind.MEMORY])

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 from pannier.errors import StorageError, StorageUnavailableError
 from pannier.storage import JobStorageProvider
 from pannier_testing.checks import BlockedError
-from pannier_testing.proxy import FaultProxy
+from pannier_testing.proxy import GOES_PAST, FaultProxy
 from pannier_testing.scenes import scene_of
 from pannier_testing.subject import with_timeout
 from pannier_testing.trial import Trial
@@ -57,10 +57,7 @@ async def proxied(
         proxy.heal()
         await mended(trial, lambda: storage.get_job(trial.tracking_id()), "a call")
         if not proxy.sent:
-            raise BlockedError(
-                "the storage asks its server for other addresses and goes past the proxy; add the option to the URL "
-                "that makes its driver keep to the address given (MongoDB: directConnection=true)"
-            )
+            raise BlockedError(GOES_PAST)
         yield proxy, storage
 
 

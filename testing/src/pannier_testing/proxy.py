@@ -12,12 +12,19 @@ import struct
 import threading
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from attrs import define
 
 from pannier.urls import StorageUrl
 from pannier_testing.checks import BlockedError
+
+GOES_PAST: Final = (
+    "the storage asks its server for other addresses and goes past the proxy; add the option to the URL that makes its "
+    "driver keep to the address given (MongoDB: directConnection=true)"
+)
+"""What to say where a proxy was asked for and nothing comes by."""
 
 
 @define(kw_only=True)

@@ -11,14 +11,14 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from pannier.errors import ConfigurationError
 from pannier.inspection import JobFilter
 from pannier.records import JobRecord, JobStatus
 from pannier.storage import JobInspector, JobStorageProvider, add_ons
 from pannier_testing.processes import Nursery
-from pannier_testing.proxy import FaultProxy
+from pannier_testing.proxy import GOES_PAST, FaultProxy
 from pannier_testing.subject import Place, Subject, names_server
 from pannier_testing.torture.crew import Crew, StalledError
 from pannier_testing.torture.faults import Mischief
@@ -72,11 +72,13 @@ async def _run(
     async with AsyncExitStack() as stack:
         proxies = [_proxy(stack, url, place.tmp / f"seat{seat}", plan) for seat in range(plan.workers + 1)]
         urls = [url if proxy is None else proxy.url for proxy in proxies]
+        real = [proxy for proxy in proxies if proxy is not None]
+        for proxy in real[:1]:  # the others differ in nothing
+            await _meet(subject, proxy)
         nursery = await Nursery.start(subject.adapters, place.tmp)
         stack.push_async_callback(nursery.stop)
         crew = Crew(plan, urls, ground, nursery=nursery, rng=rng, adapters=subject.adapters)
         crew.journal.note("clocks", offset=await _clock_offset(storage))
-        real = [proxy for proxy in proxies if proxy is not None]
         mischief = Mischief(crew, rng, store=place.tmp, proxies=real, server=server)
         await crew.start()
         if plan.has(FaultKind.CLOCK):
@@ -206,6 +208,20 @@ async def _clock_offset(storage: JobStorageProvider) -> float:
     before = time.time()
     clock = await storage.read_clock()
     return 0.0 if clock is None else clock.timestamp() - (before + time.time()) / 2
+
+
+async def _meet(subject: Subject, proxy: FaultProxy) -> None:
+    """
+    See that what is asked of the storage comes by *proxy*, or its faults would be counted and touch nobody.
+
+    Raises:
+        ConfigurationError: It goes past it.
+    """
+    async with _opened(subject, proxy.url) as storage:
+        proxy.heal()  # from here on it counts anew: a driver may have asked it for the way past
+        await storage.get_job(uuid4())
+        if not proxy.sent:
+            raise ConfigurationError(f"no {FaultKind.NETWORK} faults for this storage: {GOES_PAST}")
 
 
 def _proxy(stack: AsyncExitStack, url: str, folder: Path, plan: Plan) -> FaultProxy | None:
