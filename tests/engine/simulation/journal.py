@@ -229,6 +229,8 @@ class Journal:
             self.violated("E14", f"#{run.number} was held ahead although its worker had died")
         if grant.ends <= now and not is_excused:
             self.violated("E6", f"#{run.number} starts after its lease has ended")
+        if run.place.is_stopping:
+            self.violated("E5", f"#{run.number} starts although {run.place.name} is stopping")
         if now < self.ledger.due_at(grant.lease.tracking_id) - CLOCK_ERROR:
             self.violated("E15", f"#{run.number} starts before it is due")
 

@@ -12,6 +12,7 @@ from pannier.inspection import Requeue
 from pannier.records import Cancellation, JobRecord, Lease
 from pannier.settlements import Failed, Outcome, Release, Retry, Settlement, Succeeded
 from tests.engine.simulation.journal import PROMPT, End, Journal, Place, Run
+from tests.engine.simulation.program import QUICK_RETRIES
 from tests.engine.simulation.universe import EPOCH, State, Universe
 
 LATE = 5.0
@@ -251,9 +252,20 @@ class Ledger:
                     self._journal.violated("E2", f"{name} was told to stop ({run.told}), and counts as failed")
                 if error.kind == DIED and grant.lapses < 3:
                     self._journal.violated("E14", f"{name} was condemned after {grant.lapses} deaths")
+                self._check_tries(grant, outcome)
             case Release():
                 if run is not None and run.end is End.RETURNED:
                     self._journal.violated("E4", f"{name} is given back, although #{run.number} has returned")
+
+    def _check_tries(self, grant: Grant, outcome: Retry | Failed) -> None:
+        """The retry policy counts what failed, not who died (E14); what expires first is not tried again."""
+        tries, name = grant.attempt - grant.lapses, self.name(grant.lease.tracking_id)
+        has_tries_left = tries < QUICK_RETRIES.max_attempts
+        is_over = isinstance(outcome, Failed)
+        if outcome.error.kind != RAISED or (is_over and self.jobs[grant.lease.tracking_id].expires is not None):
+            return
+        if is_over is has_tries_left:
+            self._journal.violated("E14", f"{type(outcome).__name__} of {name} at try {tries}, {grant.lapses} deaths")
 
     def _check_success(self, grant: Grant, outcome: Succeeded) -> None:
         run, name = grant.run, self.name(grant.lease.tracking_id)
@@ -271,5 +283,6 @@ def seconds(instant: datetime) -> float:
 
 
 DIED = "pannier.WorkerDied"
+RAISED = "ValueError"
 TIME_LIMIT = "pannier.errors.TimeLimitExceededError"
 WITHOUT_A_RUN = frozenset({DIED, "pannier.errors.DecodingError"})

@@ -67,6 +67,20 @@ MUTANTS: Final = (
         "return Release()\n        case StopReason.TIME_LIMIT",
         "pass\n        case StopReason.TIME_LIMIT",
     ),
+    Mutant(
+        "E2",
+        "handlers in threads are not told",
+        "worker.attempts:Attempt.ask_to_stop",
+        "self._stop.set(reason)",
+        "pass",
+    ),
+    Mutant(
+        "E3",
+        "a thread is not waited for",
+        "worker.attempts:Attempt.ask_to_stop",
+        "handler.kind is HandlerKind.ASYNC",
+        "True",
+    ),
     Mutant("E3", "no time limit", "worker.execution:Execution.start", "if limit is not None:", "if False:"),
     Mutant(
         "E4",
@@ -85,6 +99,13 @@ MUTANTS: Final = (
         "worker.worker:Worker._drain",
         "await self._slots.wait_until_idle(self.options.shutdown_grace)",
         "pass",
+    ),
+    Mutant(
+        "E5",
+        "what the last claim brings is started",
+        "worker.slots:Slots._place",
+        "if self._is_closed or self._is_too_late",
+        "if self._is_too_late",
     ),
     Mutant(
         "E6",
@@ -157,6 +178,14 @@ MUTANTS: Final = (
         "worker.slots:Slots._place_last_chance",
         "or len(self._attempts) > 1",
         "",
+    ),
+    Mutant("E14", "a death counts as a try", "worker.execution:judge", "job.attempt - job.lapses", "job.attempt"),
+    Mutant(
+        "E14",
+        "a try is counted twice",
+        "worker.execution:judge",
+        "job.attempt - job.lapses",
+        "2 * job.attempt - job.lapses",
     ),
     Mutant("E15", "the wall clock decides", "clock:StorageClock.now", "if self._anchor is None:", "if True:"),
     Mutant(

@@ -168,11 +168,15 @@ class SimulatedStorage:
             yield self._told(notices)
 
     async def _told(self, notices: AsyncIterator[Notice]) -> AsyncIterator[Notice]:
+        overtaken: list[Notice] = []
         async for notice in notices:
             match self._weather.fate("listen", self._name):
-                case Fate.SLOW | Fate.BUSY:
+                case Fate.SLOW:
                     await self._wait(SLOW_SECONDS)
                     yield notice
+                case Fate.BUSY:
+                    overtaken.append(notice)
+                    continue
                 case Fate.REFUSED | Fate.BROKEN:
                     raise StorageUnavailableError("the listener's connection broke")
                 case Fate.UNDONE:
@@ -184,6 +188,8 @@ class SimulatedStorage:
                     yield notice
                 case _:
                     yield notice
+            while overtaken:
+                yield overtaken.pop()
 
     async def _call(self, verb: str, act: Callable[[], Awaitable[T]]) -> T:
         fate = self._weather.fate(verb, self._name)

@@ -88,6 +88,7 @@ class Story:
             (self._cancel_any, 1),
             (self._requeue, 2),
             (self._strand, 1),
+            (self._kill_at_second_try, 1),
             (self._gust, 3),
             (self._cut_off, 2),
             (self._kill, 2),
@@ -161,6 +162,24 @@ class Story:
         stubborn = self._stubborn()
         if stubborn:
             self._cut_off_names([self._random.choice(stubborn).place.name], seconds=1.5 * LEASE_SECONDS)
+
+    async def _kill_at_second_try(self) -> None:
+        """Kill a worker that runs what has failed once and will again: the death burns none of the tries (E14)."""
+        await self._begin_job(Script(seconds=0.5, failures=2))
+        for _ in range(30):  # until one was tried again
+            second = self._second_tries()
+            if second:
+                self._random.choice(second).place.kill()
+                return
+            await asyncio.sleep(0.1)
+
+    def _second_tries(self) -> list[Run]:
+        """Return the runs that are a second try and will fail like the first."""
+        return [
+            run
+            for run in self._world.journal.running.values()
+            if run.grant.attempt - run.grant.lapses == 2 and self.scripts[run.grant.lease.tracking_id].failures == 2
+        ]
 
     def _stubborn(self) -> list[Run]:
         """Return the runs that won't stop, and whose leases still count."""

@@ -12,6 +12,9 @@ from tests.engine.simulation.program import LAYERS, LIMITS, Fashion, Script
 from tests.engine.simulation.story import Story
 from tests.engine.simulation.world import World
 
+PROMISED: Final = {Fashion.WRONG: "E12", Fashion.UNSTORABLE: "E16"}
+"""Which rule says what becomes of a job whose handler ends so."""
+
 MOST_CALLS: Final = 150
 """How often a process that gets no answer may ask in a second, all of its parts together."""
 
@@ -43,7 +46,7 @@ async def judge(world: World, story: Story) -> None:
 def _judge_job(world: World, story: Story, job: JobRecord, known: Known) -> None:
     name, script = world.ledger.name(job.tracking_id), story.scripts[job.tracking_id]
     if not job.is_complete:
-        world.journal.violated("I1", f"{name} is still {job.status}")
+        world.journal.violated(PROMISED.get(script.fashion, "I1"), f"{name} is still {job.status}")
         return
     if job.fence != len(known.grants) + known.requeues:
         world.journal.violated("I5", f"{name} has fence {job.fence} after {len(known.grants)} claims")
@@ -51,7 +54,8 @@ def _judge_job(world: World, story: Story, job: JobRecord, known: Known) -> None
         world.journal.violated("I6", f"{name} succeeded without a result")
     if job.status not in _allowed(job, known, script, was_cancelled=job.tracking_id in story.attempted):
         kinds = [error.kind for error in job.errors]
-        world.journal.violated("E4", f"{name}, told to {script}, is {job.status} after {kinds}")
+        rule = PROMISED.get(script.fashion, "E4")
+        world.journal.violated(rule, f"{name}, told to {script}, is {job.status} after {kinds}")
 
 
 def _allowed(job: JobRecord, known: Known, script: Script, *, was_cancelled: bool) -> set[JobStatus]:
