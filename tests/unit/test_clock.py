@@ -118,6 +118,15 @@ def test_each_id_is_greater_than_the_one_before() -> None:
     assert made == sorted(set(made))
 
 
+def test_ids_made_together_are_ids_like_others_one_after_the_other() -> None:
+    """A batch stays in order (R25), before what is made after it and after what was made before it."""
+    ids = TrackingIds(Fixed(), Random(1))
+    made = [ids.new(), *ids.many(5_000), ids.new(), *ids.many(1), *ids.many(0), ids.new()]
+    assert made == sorted(set(made))
+    assert {(one.version, one.variant) for one in made} == {(7, "specified in RFC 4122")}
+    assert len({one.int & (1 << 62) - 1 for one in made}) == len(made) == 5_004
+
+
 def test_ids_made_in_several_threads_are_distinct() -> None:
     """The counter is shared under a lock."""
     ids, made = TrackingIds(SystemClock(), Random(1)), list[UUID]()
@@ -132,3 +141,4 @@ def test_ids_made_in_several_threads_are_distinct() -> None:
 def test_the_same_seed_and_clock_make_the_same_ids() -> None:
     """So that a run can be repeated exactly."""
     assert TrackingIds(Fixed(), Random(7)).new() == TrackingIds(Fixed(), Random(7)).new()
+    assert TrackingIds(Fixed(), Random(7)).many(3) == TrackingIds(Fixed(), Random(7)).many(3)

@@ -284,18 +284,23 @@ class JobQueues:
             For each the tracking id that stands.
         """
         given = list(jobs)
-        records = [
-            job
-            if isinstance(job, JobRecord)
-            else self.create_job(
-                job, execute_after=execute_after, expire_on=expire_on, priority=priority, metadata=metadata
+        made = iter(
+            self._maker.make_many(
+                [job for job in given if not isinstance(job, JobRecord)],
+                self.registry.get,
+                now=self.now(),
+                resolution=self._resolution,
+                execute_after=execute_after,
+                expire_on=expire_on,
+                priority=priority,
+                metadata=metadata,
             )
-            for job in given
-        ]
+        )
+        records = [job if isinstance(job, JobRecord) else next(made) for job in given]
         standing = await self.session.storage.store_jobs(records)
         self._stored(records, standing)
-        for item, tracking_id in zip(given, standing, strict=True):
-            if isinstance(item, Command):
+        for item, record, tracking_id in zip(given, records, standing, strict=True):
+            if tracking_id is not record.tracking_id and isinstance(item, Command):  # which it has from its making
                 set_tracking_id(item, tracking_id)
         return standing
 
