@@ -355,6 +355,16 @@ def test_an_error_of_a_storage_that_is_well_is_told() -> None:
     assert found(judged([*GOOD, odd], done(), plan=outage)) == {"errors_surfaced"}
 
 
+def test_an_error_is_told_with_its_call_and_the_time_that_it_took() -> None:
+    """Whether a call was given up or refused at once is what one wants to know first."""
+    asked: Line = ("claim", ANNA, 1, {"call": 7, "limit": 1, "now": 1, "lease": LEASE})
+    locked: Line = ("raised", ANNA, 2.5, {"call": 7, "verb": "claim_jobs", "kind": "StorageBusyError"})
+
+    [finding] = judged([*GOOD, asked, locked], done()).findings
+
+    assert finding.message == "1 calls of claim_jobs raised StorageBusyError, the slowest after 1.5 s"
+
+
 def test_what_a_process_takes_of_the_processor_while_its_storage_is_down_is_counted() -> None:
     """Over all processes and outages that were timed."""
     down: list[Line] = [

@@ -292,11 +292,12 @@ def _died(told: Testimony, plan: Plan) -> Iterator[str]:
 
 def _errors(told: Testimony, plan: Plan) -> Iterator[str]:
     """While the storage is well, no call of it raises: locks are its own affair. Other errors than its own never."""
-    for kind, times in told.errors.items():
+    for (verb, kind), seconds in told.errors.items():
         if plan.has(FaultKind.MEMORY):
             continue
         if kind.startswith("!") or not any(map(plan.has, OUTAGES)):
-            yield f"{times} calls raised {kind.removeprefix('!')}"
+            slowest = f"the slowest after {max(seconds):.1f} s"
+            yield f"{len(seconds)} calls of {verb} raised {kind.removeprefix('!')}, {slowest}"
 
 
 def _redeliveries(told: Testimony) -> int:

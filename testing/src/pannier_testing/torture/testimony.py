@@ -109,7 +109,7 @@ class Testimony:
         cancelled: Jobs that somebody wanted to cancel, and the answers.
         requeued: How often each job was requeued.
         unanswered: Claims without an answer: how many, and what they asked for in all.
-        errors: What calls raised, by kind.
+        errors: How many seconds each call took that raised, by verb and by what it raised.
         afflictions: The faults.
         dead_at: When each process was seen dead.
         died: Of what processes died by themselves.
@@ -134,7 +134,7 @@ class Testimony:
     requeued: Counter[UUID] = field(factory=Counter[UUID])
     unanswered: int = 0
     unanswered_limit: int = 0
-    errors: Counter[str] = field(factory=Counter[str])
+    errors: dict[tuple[str, str], list[float]] = field(factory=lambda: defaultdict[tuple[str, str], list[float]](list))
     afflictions: list[Affliction] = field(factory=list[Affliction])
     dead_at: dict[int, float] = field(factory=dict[int, float])
     died: list[tuple[str, str]] = field(factory=list[tuple[str, str]])
@@ -214,7 +214,8 @@ def _hear_entry(
                 told.answered_at[pid].append((call.at, at))
                 _hear_answer(told, what, entry, call, place)
         case "raised":
-            told.errors[entry["kind"]] += 1
+            call = calls.get((pid, entry["call"]))
+            told.errors[entry["verb"], entry["kind"]].append(0.0 if call is None else at - call.at)
         case "start":
             job, fence = UUID(entry["id"]), entry["fence"]
             run = Run(pid, fence, at, place=place)

@@ -160,7 +160,7 @@ class Witness(Relay):
         """Note errors of the storage; a call that was cancelled has no answer, like one whose process was killed."""
         if isinstance(error, Exception):
             kind = type(error).__name__ if isinstance(error, StorageError) else f"!{type(error).__name__}: {error}"
-            self._journal.note("raised", call=number, verb=verb, kind=kind)
+            self._journal.note("raised", call=number, verb=verb, kind=kind, message=str(error))
 
 
 def plugins_with_witness(journal: Journal, load: Callable[[], Plugins]) -> Plugins:
