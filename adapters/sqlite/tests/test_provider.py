@@ -2,12 +2,15 @@
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 import pytest
+from attrs import evolve
 
 from pannier.errors import StorageClosedError, UnstorableError
 from pannier.inspection import JobFilter
@@ -15,7 +18,8 @@ from pannier.notices import NoticeKind
 from pannier.purging import StaleJobs
 from pannier.records import Cancellation, JobError, JobStatus, Lease, Payload
 from pannier.settlements import Failed, Release, Settlement, Succeeded
-from pannier_sqlite import _claiming
+from pannier_sqlite import _claiming, _rows
+from pannier_sqlite._thread import AnyCall, ConnectionThread, Kind, run_reads
 from pannier_testing.builders import LEASE, QUEUE, SECOND, T0, claim_of, full_job, new_job
 
 if TYPE_CHECKING:
@@ -67,6 +71,70 @@ def test_a_transaction_that_fails_is_done_again_call_by_call(
     assert answers[::2] == [[first.tracking_id], [last.tracking_id]]
     assert type(answers[1]).__name__ == "StorageRefusedError"
     assert runner.run(storage.count_jobs(JobFilter())) == {(QUEUE, JobStatus.PENDING): 2}
+
+
+@pytest.mark.parametrize("count", [_rows.ALIKE - 1, _rows.ALIKE, 2 * _rows.ALIKE + 7])
+def test_jobs_that_are_alike_come_back_as_they_were_stored(
+    runner: asyncio.Runner, storage: "SqliteStorage", ids: NewId, count: int
+) -> None:
+    """However many of them one statement takes; what stands between others of its kind is no less itself."""
+    jobs = [new_job(ids(), command={"number": number}) for number in range(count)]
+    jobs[3] = evolve(jobs[3], priority=7, expire_on=None, metadata={"tenant": "a"})
+    jobs[-2] = evolve(jobs[-2], command=Payload(b"\0", "raw"))
+
+    async def play() -> None:
+        assert await storage.store_jobs(jobs) == [job.tracking_id for job in jobs]
+        assert [await storage.get_job(job.tracking_id) for job in jobs] == jobs
+
+    runner.run(play())
+
+
+@pytest.mark.parametrize("place", [1, _rows.ALIKE + 5])
+@pytest.mark.parametrize("priority", [0, 7])
+def test_the_first_job_of_an_id_stands_wherever_the_second_is(
+    runner: asyncio.Runner, storage: "SqliteStorage", ids: NewId, place: int, priority: int
+) -> None:
+    """R5, in one batch: with the other of its kind in the same statement, or of another kind in one of its own."""
+    jobs = [new_job(ids(), command={"number": number}) for number in range(2 * _rows.ALIKE)]
+    first = jobs[0] = evolve(jobs[0], priority=priority)
+    jobs[place] = evolve(jobs[place], tracking_id=first.tracking_id)
+
+    async def play() -> None:
+        await storage.store_jobs(jobs)
+        assert await storage.get_job(first.tracking_id) == first
+        assert await storage.count_jobs(JobFilter()) == {(QUEUE, JobStatus.PENDING): len(jobs) - 1}
+
+    runner.run(play())
+
+
+def test_calls_of_one_turn_of_the_loop_are_taken_together(runner: asyncio.Runner) -> None:
+    """Though each caller gives the interpreter away before he calls: the thread does not begin with the first."""
+    taken: list[int] = []
+
+    def run(connection: sqlite3.Connection, calls: Sequence[AnyCall]) -> None:
+        taken.append(len(calls))
+        run_reads(connection, calls)
+
+    async def ask(thread: ConnectionThread) -> int:
+        _give_the_interpreter_away()
+        return await thread.call(Kind.READ, lambda: lambda _: 7, lambda found: found)
+
+    async def play() -> None:
+        thread = ConnectionThread(lambda: closing(sqlite3.connect(":memory:")), run, name="test", timeout_seconds=5)
+        await thread.start()
+        assert await asyncio.gather(*(ask(thread) for _ in range(5))) == [7] * 5
+        asked = asyncio.ensure_future(ask(thread))
+        await asyncio.sleep(0)
+        thread.dismiss()  # which takes along what was asked for before
+        assert await asked == 7
+        await thread.join()
+
+    runner.run(play())
+    assert taken == [5, 1]
+
+
+def _give_the_interpreter_away() -> None:
+    time.sleep(0.01)
 
 
 def test_a_cancelled_call_disturbs_nobody(runner: asyncio.Runner, storage: "SqliteStorage", ids: NewId) -> None:

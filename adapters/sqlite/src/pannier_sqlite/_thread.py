@@ -110,6 +110,7 @@ class ConnectionThread:
     ) -> None:
         self._run = run
         self._timeout_seconds = timeout_seconds
+        self._gathered: list[AnyCall] = []
         self._calls: SimpleQueue[AnyCall | None] = SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._opened: asyncio.Future[None] = self._loop.create_future()
@@ -125,17 +126,31 @@ class ConnectionThread:
         """Bind, do and finish in the thread."""
         future: asyncio.Future[T] = self._loop.create_future()
         call = Call(kind, bind, finish, deadline=time.monotonic() + self._timeout_seconds, future=future)
-        self._calls.put(call)  # type: ignore[arg-type]  # each call keeps its own types together
+        if not self._gathered:
+            self._loop.call_soon(self._hand_over)
+        self._gathered.append(call)  # type: ignore[arg-type]  # each call keeps its own types together
         return await future
 
     def dismiss(self) -> None:
         """Let the thread end after the calls before this one, and close its connection."""
+        self._hand_over()
         self._calls.put(None)
 
     async def join(self) -> None:
         """Wait for the end of the dismissed thread."""
         await asyncio.shield(self._ended)
         self._thread.join()  # it has nothing left to do
+
+    def _hand_over(self) -> None:
+        """
+        Hand over what was asked for in one turn of the loop, together.
+
+        Those whom one commit has answered ask again in the same turn, each after making its job. The thread would start
+        with the first of them, and commit for it alone.
+        """
+        for call in self._gathered:
+            self._calls.put(call)
+        self._gathered = []
 
     def _serve(self, connect: Connect) -> None:
         # The connection is a local: a forked child, which has no such thread, never closes what its parent uses.
