@@ -53,6 +53,10 @@ ARGUMENTS = {
     "requeue_job": f"'{IDS[0]}', {NOW}, NULL",
     "retry_jobs": f"{THREE}, ARRAY[1,1,1], ARRAY['1','2','3'], ARRAY[{NOW},{NOW},{NOW}]",
     "store_job": f"gen_random_uuid(), '{QUEUE}', 0, {NOW}, NULL, {NOW}, 'k', '{{}}', 'json', '1', NULL",
+    "store_similar_jobs": (
+        f"{THREE}, ARRAY['1','2','3'], '{QUEUE}', 0, '{{}}', 'json', ARRAY[{NOW}], ARRAY[NULL]::timestamptz[], "
+        f"ARRAY[{NOW}]"
+    ),
     "store_progress": f"'{IDS[0]}', 1, 'json', '1', NULL",
     "succeed_jobs": f"{THREE}, ARRAY[1,1,1], ARRAY['json',NULL,NULL], ARRAY['1',NULL,NULL], {NONE}::bytea[], {NOW}",
 }

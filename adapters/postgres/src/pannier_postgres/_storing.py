@@ -12,7 +12,7 @@ from uuid import UUID
 
 from pannier.records import JobRecord
 from pannier_postgres._connection import AnyConnection, transaction
-from pannier_postgres._rows import NewRow, columns_of, from_job
+from pannier_postgres._rows import NewRow, columns_of, from_job, similar_of
 
 CHUNK_ROWS: Final = 1000
 """Jobs in one statement: more gain nothing, and the loop would stand still while they are written out."""
@@ -48,11 +48,11 @@ async def insert_unkeyed(connection: AnyConnection, sql: Mapping[str, str], rows
     """Insert jobs that have no key, all or none. Each tracking id stands afterwards, whoever stored it."""
     chunks = list(chunked(rows))
     if len(chunks) == 1:
-        await insert(connection, sql, chunks[0])
+        await _insert_unasked(connection, sql, chunks[0])
         return
     async with transaction(connection):
         for chunk in chunks:
-            await insert(connection, sql, chunk)
+            await _insert_unasked(connection, sql, chunk)
 
 
 async def insert_keyed(connection: AnyConnection, sql: Mapping[str, str], rows: Sequence[NewRow]) -> list[UUID]:
@@ -97,6 +97,15 @@ async def _insert_one(connection: AnyConnection, sql: Mapping[str, str], row: Ne
     included.
     """
     return [0] if await connection.fetchrow(sql["store_job"], *row) is None else []
+
+
+async def _insert_unasked(connection: AnyConnection, sql: Mapping[str, str], rows: Sequence[NewRow]) -> None:
+    """Insert *rows*, of which nobody asks whether they were there."""
+    similar = similar_of(rows) if len(rows) > 1 else None
+    if similar is None:
+        await insert(connection, sql, rows)
+    else:
+        await connection.execute(sql["store_similar_jobs"], *similar)
 
 
 def _without_repeats(rows: Sequence[NewRow]) -> Iterator[Sequence[NewRow]]:
