@@ -17,6 +17,9 @@ from pannier.records import JobStatus
 from pannier.settlements import Settlement, Succeeded
 from pannier.urls import StorageUrl
 from pannier_testing.builders import LEASE, QUEUE, T0, claim_of, new_job
+from pannier_testing.rules import Need
+from pannier_testing.runner import measure
+from pannier_testing.subject import Subject
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,6 +52,21 @@ def test_it_says_what_it_withholds(runner: asyncio.Runner, alone: "MongoStorage"
         runner.run(alone.store_jobs_in(None, [new_job(ids())]))  # type: ignore[arg-type]
     with pytest.raises(NotSupportedError, match="standalone server, which has no transactions"):
         runner.run(alone.settle_jobs_in(None, [], now=T0))  # type: ignore[arg-type]
+
+
+def test_a_verdict_on_it_lacks_two_add_ons_and_nothing_else(
+    mongo_url: str, standalone_mongo_server: "MongoServer"
+) -> None:
+    """The conformance suite asks it for all that it asks a replica set for, but for what it withholds."""
+    member, alone = (measure(subject_on(url)).offers for url in (mongo_url, standalone_mongo_server.url))
+
+    assert member - alone == {Need.NOTIFY, Need.TRANSACTIONS}
+    assert alone <= member
+    assert {Need.DURABLE, Need.SHARED, Need.NETWORK, Need.INSPECT, Need.RESULTS} <= alone
+
+
+def subject_on(server: str) -> Subject:
+    return Subject(label=server, url_for=lambda place: f"{server}/{place.namespace}?timeout=20")
 
 
 def test_a_job_lives_its_whole_life_there(runner: asyncio.Runner, alone: "MongoStorage", ids: NewId) -> None:
