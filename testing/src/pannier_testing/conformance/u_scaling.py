@@ -233,7 +233,8 @@ async def _cancel(store: Store, jobs: list[JobRecord]) -> None:
 
 
 async def _store(trial: Trial, store: Store) -> None:
-    await store.storage.store_jobs(trial.jobs(10, store.queue_id))
+    """Store one job: with more, the smaller store would be a large one before the last look."""
+    await store.storage.store_jobs(trial.jobs(1, store.queue_id))
 
 
 def _portions(jobs: Sequence[JobRecord]) -> list[Sequence[JobRecord]]:
