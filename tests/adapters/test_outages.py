@@ -4,7 +4,6 @@ import asyncio
 import random
 import signal
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +14,6 @@ from attrs import frozen
 from tests.engine import program
 from tests.engine.crew import DEADLINE_SECONDS, Crew, processor_seconds
 
-from pannier import Command, JobQueues
 from pannier.errors import StorageUnavailableError
 from pannier.inspection import JobFilter
 from pannier.notices import Notice, NoticeKind
@@ -209,34 +207,10 @@ def crew(site: Site, tmp_path: Path) -> Iterator[Crew]:
     crew.end()
 
 
-def queued(url: str, commands: Sequence[Command[object]]) -> Sequence[UUID]:
-    """Queue *commands*."""
-
-    async def queue() -> list[UUID]:
-        async with JobQueues(url, handlers=program.jobs.registry) as jobs:
-            return await jobs.queue_jobs(commands)
-
-    return asyncio.run(queue())
-
-
-def ended(url: str, waited_for: Sequence[UUID]) -> Counter[JobStatus]:
-    """Wait until all those jobs are complete, and count how they ended."""
-
-    async def end() -> Counter[JobStatus]:
-        async with JobQueues(url, handlers=program.jobs.registry) as jobs, asyncio.timeout(DEADLINE_SECONDS):
-            while True:
-                found = [await jobs.storage.get_job(tracking_id) for tracking_id in waited_for]
-                if all(job is not None and job.is_complete for job in found):
-                    return Counter(job.status for job in found if job is not None)
-                await asyncio.sleep(0.1)
-
-    return asyncio.run(end())
-
-
 def test_two_workers_lose_nothing_when_one_of_them_and_then_the_server_is_killed(crew: Crew, site: Site) -> None:
     """Each job is done, by whoever is alive; what was not in progress at a kill is done once (R88, I1-I6)."""
     total = 120
-    sleeps = queued(crew.url, [program.Sleep(0.1, crew.journal) for _ in range(total)])
+    sleeps = crew.queue(*(program.Sleep(0.1, crew.journal) for _ in range(total)))
     first, _ = crew.hire(), crew.hire()
     crew.wait_for("end", 20)
     first.send_signal(signal.SIGKILL)
@@ -245,7 +219,7 @@ def test_two_workers_lose_nothing_when_one_of_them_and_then_the_server_is_killed
     site.kill()
     site.server.start()
 
-    assert ended(crew.url, sleeps) == {JobStatus.SUCCEEDED: total}
+    assert crew.ended(sleeps) == {JobStatus.SUCCEEDED: total}
     in_progress = 4 + 2 * 4  # what one worker held when it was killed, and two when the server was
     assert total <= crew.count("end") <= total + in_progress
     assert crew.count("start") <= total + in_progress
@@ -253,7 +227,7 @@ def test_two_workers_lose_nothing_when_one_of_them_and_then_the_server_is_killed
 
 def test_a_worker_whose_server_is_down_hardly_uses_the_processor(crew: Crew, site: Site) -> None:
     """Less than a twentieth of one, while it tries to claim, renew, settle and listen again and again (R113)."""
-    sleeps = queued(crew.url, [program.Sleep(0.1, crew.journal) for _ in range(40)])
+    sleeps = crew.queue(*(program.Sleep(0.1, crew.journal) for _ in range(40)))
     worker = crew.hire()
     crew.wait_for("end", 8)
     site.server.stop()
@@ -273,9 +247,9 @@ def test_a_worker_whose_server_is_down_hardly_uses_the_processor(crew: Crew, sit
 def test_a_worker_in_a_silence_stops_in_time_and_goes_on_after_it(site: Site, tmp_path: Path) -> None:
     """Handlers are stopped before their leases end, none runs twice at once, and every job is done (R113, E6)."""
     with FaultProxy(f"{site.url}{site.keeping_to_it}", tmp_path) as proxy:
-        crew = Crew(f"{proxy.url}&timeout=0.5", tmp_path)
-        long = queued(site.url, [program.Sleep(5, crew.journal) for _ in range(2)])
-        short = queued(site.url, [program.Note(number, 0.01, crew.journal) for number in range(6)])
+        crew, straight = Crew(f"{proxy.url}&timeout=0.5", tmp_path), Crew(site.url, tmp_path)
+        long = straight.queue(*(program.Sleep(5, crew.journal) for _ in range(2)))
+        short = straight.queue(*(program.Note(number, 0.01, crew.journal) for number in range(6)))
         try:
             crew.hire()
             crew.wait_for("start", 2)
@@ -283,7 +257,7 @@ def test_a_worker_in_a_silence_stops_in_time_and_goes_on_after_it(site: Site, tm
             crew.wait_for("stopped:", 2)
             proxy.cut()
             proxy.heal()
-            outcomes = ended(site.url, [*long, *short])
+            outcomes = straight.ended([*long, *short])
         finally:
             crew.end()
 

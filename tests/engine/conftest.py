@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from pannier import JobQueues, QueueOptions, RetryPolicy, WorkerOptions
 from tests.engine.troubled import TroubledStorage
@@ -20,6 +21,7 @@ SHORT_LEASES = WorkerOptions(
     storage_retry_delay=timedelta(milliseconds=20),
     shutdown_grace=timedelta(0),
 )
+OFTEN = evolve(SHORT_LEASES, probe_every=timedelta(milliseconds=50))
 
 
 @pytest.fixture(params=["memory://{tmp_name}", "sqlite:///{tmp}/jobs.db?synchronous=normal"], ids=["memory", "sqlite"])

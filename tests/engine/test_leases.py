@@ -12,10 +12,9 @@ from attrs import evolve, frozen
 
 from pannier import Command, JobContext, JobQueues, JobStatus, StopReason
 from pannier.settlements import Release
-from tests.engine.conftest import SHORT_LEASES, play, until
+from tests.engine.conftest import OFTEN, SHORT_LEASES, play, until
 from tests.engine.troubled import Fault, TroubledStorage
 
-OFTEN = evolve(SHORT_LEASES, probe_every=timedelta(milliseconds=50))
 LONGER = evolve(SHORT_LEASES, lease_for=timedelta(seconds=2))
 """A lease that a machine which stands still for a second doesn't take from a worker: it has no promise to break."""
 

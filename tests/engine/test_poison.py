@@ -1,7 +1,7 @@
 """Poison pills: a job whose worker dies three times in a row is condemned, and only that one (E14)."""
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import pytest
@@ -11,10 +11,8 @@ from pannier import Command, JobFailedError, JobQueues, JobStatus, RetryPolicy
 from pannier.claims import Claim, Demand
 from pannier.inspection import JobFilter
 from pannier.records import JobRecord
-from tests.engine.conftest import SHORT_LEASES, play, until
+from tests.engine.conftest import OFTEN, play, until
 from tests.engine.troubled import TroubledStorage
-
-OFTEN = evolve(SHORT_LEASES, probe_every=timedelta(milliseconds=50))
 
 
 @frozen
@@ -34,20 +32,24 @@ class Other(Command[None]):
     """Another queue."""
 
 
+def mortal_claim(now: datetime) -> Claim:
+    """Return what a worker asks for that dies at once."""
+    return Claim(
+        demands=(Demand(("Work",), 100),),
+        worker_id="mortal",
+        now=now,
+        lease_for=timedelta(microseconds=1),
+        look_ahead=timedelta(0),
+    )
+
+
 async def store_with_two_lapses(jobs: JobQueues) -> UUID:
     """Store a job whose worker died twice, in one step: nobody claims it in between."""
     inner = jobs.storage
     job = jobs.create_job(Work(), execute_after=jobs.session.clock.now() + timedelta(milliseconds=200))
     await inner.store_jobs([job])
     for attempt in range(2):
-        claim = Claim(
-            demands=(Demand(("Work",), 1),),
-            worker_id="mortal",
-            now=job.execute_after + timedelta(microseconds=attempt),
-            lease_for=timedelta(microseconds=1),
-            look_ahead=timedelta(0),
-        )
-        await inner.claim_jobs(claim)
+        await inner.claim_jobs(mortal_claim(job.execute_after + timedelta(microseconds=attempt)))
     jobs.trigger_job_execution(Work)
     return job.tracking_id
 
@@ -55,16 +57,7 @@ async def store_with_two_lapses(jobs: JobQueues) -> UUID:
 async def let_workers_die(jobs: JobQueues, times: int) -> None:
     """Claim everything that is due, *times* in a row, and let the leases lapse."""
     for _ in range(times):
-        now = jobs.session.clock.now()
-        demand = Demand(("Work",), 100)
-        claim = Claim(
-            demands=(demand,),
-            worker_id="mortal",
-            now=now,
-            lease_for=timedelta(microseconds=1),
-            look_ahead=timedelta(0),
-        )
-        await jobs.storage.claim_jobs(claim)
+        await jobs.storage.claim_jobs(mortal_claim(jobs.session.clock.now()))
         await asyncio.sleep(0.001)
 
 
