@@ -197,6 +197,26 @@ async def a_purge_spares_a_live_lease(trial: Trial) -> None:
     )
 
 
+@rule("R73")
+async def a_purge_looks_again_where_a_renewal_has_moved_the_end(trial: Trial) -> None:
+    """A purge meets an expired job under a lease that a renewal then shortens: it is marked at the lease's new end."""
+    storage = await trial.open()
+    for sooner in (trial.tick, SECOND, LEASE - SECOND - trial.tick):
+        ends = T0 + SECOND
+        job = await trial.started(storage, trial.job(trial.queue(), expire_on=ends))
+        spared = await acts.purge(storage, now=ends)
+        trial.check.equal(spared, Purged(0, 0), f"a purge of a job that has expired, leased until {job.dequeue_after}")
+        await acts.renew(storage, job, now=ends, lease_for=sooner)
+        early = await acts.purge(storage, now=ends + sooner - trial.tick)
+        trial.check.equal(early, Purged(0, 0), f"a purge one tick before {ends + sooner}, the new end of its lease")
+        seen = await acts.purge(storage, now=ends + sooner)
+        trial.check.equal(
+            seen, Purged(1, 0), f"a purge at {ends + sooner}, where a renewal has moved the end of its lease"
+        )
+        expired = evolve(job, status=JobStatus.EXPIRED, dequeue_after=ends + sooner, finished_at=ends + sooner)
+        trial.check.equal(await trial.read(storage, job), [expired], "a job whose lease was shortened, at its end")
+
+
 @rule("R74")
 async def what_a_purge_counts_is_what_it_did(trial: Trial) -> None:
     """The counts are exact, and calls reach (0, 0), which means that nothing is left to do."""

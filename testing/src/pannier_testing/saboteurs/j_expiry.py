@@ -127,6 +127,28 @@ class ExpiresUnderALiveLease(Model):
         return job.finished_at is None and not self.is_fresh(job, now)
 
 
+@on_model("R73")
+class LooksAtTheOldEndOfALease(Model):
+    """Puts an expired job that it meets off to the end of its lease, and keeps to it when a renewal does not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.put_off: dict[UUID, datetime] = {}
+
+    def purge(self, stale: StaleJobs) -> Purged:
+        """Note when to look again."""
+        purged = super().purge(stale)
+        for job in self.jobs.values():
+            if job.status is JobStatus.RUNNING and not self.is_fresh(job, stale.now):
+                self.put_off.setdefault(job.tracking_id, job.dequeue_after)
+        return purged
+
+    def is_expirable(self, job: JobRecord, now: datetime) -> bool:
+        """Look when it was noted."""
+        is_later = job.status is JobStatus.RUNNING and now < self.put_off.get(job.tracking_id, now)
+        return super().is_expirable(job, now) and not is_later
+
+
 @on_model("R74")
 class StallsBehindWhatIsKept(Model):
     """Looks at the first finished jobs only, and deletes those of them whose retention is over."""
