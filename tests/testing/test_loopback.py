@@ -16,7 +16,7 @@ from pannier.settlements import Settlement, Succeeded
 from pannier.urls import StorageUrl
 from pannier_testing.builders import T0, claim_of, full_job, new_id, new_job
 from pannier_testing.proxy import FaultProxy
-from pannier_testing.reference.loopback import LoopbackProvider, LoopbackServer
+from pannier_testing.reference.loopback import Connection, LoopbackProvider, LoopbackServer
 from pannier_testing.reference.model import Model
 from pannier_testing.saboteurs.making import in_memory, in_model
 
@@ -81,10 +81,10 @@ async def test_a_server_that_is_down_is_told_without_the_password(proxy: FaultPr
 
 async def test_a_silent_server_is_told_within_the_timeout(proxy: FaultProxy) -> None:
     """A call that gets no answer ends after the timeout of the URL."""
-    async with opened(f"{proxy.url.partition('?')[0]}?timeout=0.2") as storage:
+    async with opened(f"{proxy.url.partition('?')[0]}?timeout=1") as storage:
         proxy.set(is_silent=True)
 
-        with pytest.raises(StorageUnavailableError, match=r"within 0\.2 s"):
+        with pytest.raises(StorageUnavailableError, match=r"within 1 s"):
             await storage.get_job(ID)
 
         proxy.heal()
@@ -218,3 +218,12 @@ async def test_a_closed_client_says_so(server: LoopbackServer) -> None:
 
         with pytest.raises(StorageClosedError):
             await storage.get_job(ID)
+
+
+async def test_the_server_lets_go_of_a_listener_that_has_left(server: LoopbackServer) -> None:
+    """It does not wait for something to tell: a connection would be held until then (R117)."""
+    url = StorageUrl(f"loopback://me:{PASSWORD}@{server.address}/shop")
+    connection = await Connection.connect(url, listen=["mail"])
+
+    async with asyncio.timeout(5):
+        await connection.leave()

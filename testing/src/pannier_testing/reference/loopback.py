@@ -159,8 +159,14 @@ class LoopbackServer:
             return
         async with storage.listen(frozenset(listened)) as notices:
             await _send(writer, {"answer": None})
-            async for notice in notices:
-                await _send(writer, wire.encode(notice, Notice))
+            telling = asyncio.create_task(_tell(notices, writer))
+            leaving = asyncio.create_task(reader.read())  # a listener asks nothing more: what comes is its end
+            try:
+                await asyncio.wait({telling, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                telling.cancel()
+                leaving.cancel()
+                await asyncio.gather(telling, leaving, return_exceptions=True)
 
     async def _answer(self, storage: WholeStorage, namespace: str, line: bytes) -> Json:
         question: Any = wire.from_line(line)
@@ -175,6 +181,11 @@ class LoopbackServer:
             return {"error": "UnstorableError", "message": error.reason, "tracking_id": tracking_id}
         except (PannierError, ValueError, TypeError) as error:
             return {"error": type(error).__name__, "message": str(error)}
+
+
+async def _tell(notices: AsyncIterator[Notice], writer: asyncio.StreamWriter) -> None:
+    async for notice in notices:
+        await _send(writer, wire.encode(notice, Notice))
 
 
 async def _send(writer: asyncio.StreamWriter, tree: Json) -> None:
