@@ -85,7 +85,13 @@ class Front:
 async def read_front(
     store: Store, reaches: Reaches, line: Line, horizon: Horizon, *, wanted: int, max_expired: int
 ) -> Front:
-    """Read the front of *line*: *wanted* due jobs, and whatever stands between them."""
+    """
+    Read the front of *line*: *wanted* due jobs, and whatever stands between them.
+
+    The first look of an instance goes as far as the horizon, since it knows no shorter range that holds a job.
+    SecantusDB 0.7 decodes all of it, and lets hardly anybody in meanwhile: 0.26 s of the processor beside 5,000 due
+    jobs, and 0.01 s at the next claim.
+    """
     reach = reaches.pop(line, Reach(horizon.end, SHORTEST))
     front = Front()
     first: int | None = None
