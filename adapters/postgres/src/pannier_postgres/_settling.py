@@ -1,7 +1,7 @@
 """Settling, renewing and reporting: every write that needs a lease."""
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final, assert_never
 from uuid import UUID
@@ -13,7 +13,7 @@ from pannier.errortext import dump_error
 from pannier.records import JobStatus, Lease, Payload
 from pannier.settlements import Failed, Outcome, Release, Retry, Settlement, Succeeded
 from pannier_postgres._connection import AnyConnection, Connection, transaction
-from pannier_postgres._rows import columns_of, from_payload
+from pannier_postgres._rows import columns_of, from_payload, shared_columns_of
 
 FENCES: Final = range(1, 2**63)
 """The fences that a column can hold; a lease with another never was."""
@@ -72,7 +72,7 @@ class Batch:
 
     async def apply(self, connection: AnyConnection, sql: Mapping[str, str], now: datetime) -> frozenset[Lease]:
         """Write it; return the refused leases."""
-        missed = await _write(connection, sql["succeed_jobs"], self.succeeded, now)
+        missed = await _write(connection, sql["succeed_jobs"], self.succeeded, now, columns=shared_columns_of)
         late = await _write(connection, sql["retry_jobs"], self.retried)
         overdue = [row[:3] for row in self.retried if Lease(row[0], row[1]) in late]  # or their leases do not stand
         missed |= await _write(connection, sql["fail_jobs"], self.failed + overdue, now)
@@ -171,13 +171,17 @@ def _batch(given: dict[Lease, Settlement]) -> Batch:
 
 
 async def _write(
-    connection: AnyConnection, statement: str, rows: Sequence[tuple[UUID, int, *tuple[object, ...]]], *more: datetime
+    connection: AnyConnection,
+    statement: str,
+    rows: Sequence[tuple[UUID, int, *tuple[object, ...]]],
+    *more: datetime,
+    columns: Callable[[Sequence[tuple[object, ...]]], Iterable[Sequence[object]]] = columns_of,
 ) -> set[Lease]:
     """Run *statement* on *rows*, in the order of their tracking ids, so that no two of these wait for each other."""
     if not rows:
         return set()
     rows = sorted(rows, key=lambda row: row[0].int)
-    positions = await connection.fetchval(statement, *columns_of(rows), *more)
+    positions = await connection.fetchval(statement, *columns(rows), *more)
     return {Lease(*rows[position - 1][:2]) for position in positions}
 
 
