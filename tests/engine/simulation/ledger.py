@@ -24,12 +24,13 @@ LONGER = 1.0
 
 @define(eq=False)
 class Grant:
-    """A lease that was given."""
+    """A lease that was given; *left* is what it had when it was, *ends* moves with each renewal."""
 
     lease: Lease
     worker: str
     at: float
     ends: float
+    left: float
     lapses: int
     attempt: int
     known_at: float | None = None
@@ -111,7 +112,7 @@ class Ledger:
 
     def is_troubled(self, grant: Grant) -> bool:
         """Whether a renewal has failed since this lease was given, or it was given late."""
-        is_late = grant.known_at is None or grant.known_at - grant.at > PROMPT or grant.ends - grant.at < LATE
+        is_late = grant.known_at is None or grant.known_at - grant.at > PROMPT or grant.left < LATE
         return is_late or self.troubled_at.get(grant.worker, -1.0) >= grant.at
 
     def due_at(self, tracking_id: UUID) -> float:
@@ -152,6 +153,7 @@ class Ledger:
                 worker=claim.worker_id,
                 at=now,
                 ends=seconds(job.dequeue_after),
+                left=seconds(job.dequeue_after) - now,
                 lapses=job.lapses,
                 attempt=job.attempt,
             )
