@@ -224,6 +224,18 @@ async def what_is_not_due_does_not_hide_what_is(trial: Trial) -> None:
 
 
 @rule("R27")
+async def a_long_line_does_not_hide_its_end(trial: Trial) -> None:
+    """Behind thousands that are not due yet, and go first by priority and age, the one that is due is taken."""
+    storage, queue = await trial.open(), trial.queue()
+    count = trial.sized("jobs in front of the one that is due", 4_000, least=2_000, seconds=0.5)
+    await storage.store_jobs(trial.jobs(count, queue, priority=100, execute_after=T0 + SECOND, created_at=T0 - HOUR))
+    due = trial.job(queue)
+    await storage.store_jobs([due])
+    taken = await acts.take(storage, claim_of(queue, limit=1))
+    trial.check.equal(ids_of(taken), [due.tracking_id], f"{count} jobs that are not due do not hide one that is")
+
+
+@rule("R27")
 async def what_has_ended_or_expired_does_not_hide_what_is_due(trial: Trial) -> None:
     """However many finished and expired jobs stand before it, one that is due is taken, if need be by asking again."""
     storage = await trial.open()

@@ -245,16 +245,25 @@ async def a_large_batch_is_answered_to_its_last_lease(trial: Trial) -> None:
     await storage.store_jobs([trial.job(queue) for _ in range(size)])
     held = await acts.take(storage, claim_of(queue, limit=size))
     trial.check.equal(len(held), size, "as many jobs are claimed as are due")
-    stale = [Lease(job.tracking_id, job.fence + 1) for job in held[-2:]]
-    leases = [job.lease for job in held] + stale
+    first, last = ([Lease(job.tracking_id, job.fence + 1) for job in ends] for ends in (held[:2], held[-2:]))
+    half = size // 2
+    middle = [evolve(held[half].lease, fence=held[half].fence + 1)]
+    fine = [job.lease for job in held]
 
-    lost = await storage.renew_leases(leases, now=T0, lease_for=HOUR)
-    trial.check.counts(lost, stale, "the last leases of a large renewal are stale")
+    for where, stale, leases in (
+        ("first", first, [*first, *fine]),
+        ("middle", middle, [*fine[:half], *middle, *fine[half:]]),
+        ("last", last, [*fine, *last]),
+    ):
+        lost = await storage.renew_leases(leases, now=T0, lease_for=HOUR)
+        trial.check.counts(lost, stale, f"the {where} leases of a large renewal are stale")
     early = await acts.claimed_ids(storage, queue, now=T0 + HOUR - trial.tick, limit=size)
     trial.check.equal(early, [], "all other leases of a large renewal are renewed")
 
+    leases = [*first, *fine[:half], *middle, *fine[half:], *last]
     refused = await storage.settle_jobs([Settlement(lease, Succeeded()) for lease in leases], now=T0)
-    trial.check.counts(refused, stale, "the last leases of a large batch of settlements are stale")
+    stale = [*first, *middle, *last]
+    trial.check.counts(refused, stale, "the first, middle and last leases of a large batch of settlements are stale")
     again = await acts.claimed_ids(storage, queue, now=T0 + HOUR, limit=size)
     trial.check.equal(again, [], "all other settlements of a large batch are applied")
 

@@ -9,8 +9,9 @@ from attrs import evolve
 from pannier.claims import Unreadable
 from pannier.errors import StorageRefusedError
 from pannier.inspection import JobFilter, Requeue
-from pannier.records import KEPT_ERRORS, MESSAGE_BYTES, TRACEBACK_BYTES, JobStatus, Lease
+from pannier.records import KEPT_ERRORS, MESSAGE_BYTES, TRACEBACK_BYTES, JobRecord, JobStatus, Lease, Payload
 from pannier.settlements import Release, Settlement
+from pannier.storage import JobStorageProvider
 from pannier_testing import acts
 from pannier_testing.builders import LEASE, SECOND, T0, claim_of, error_at, failed, full_job, retry
 from pannier_testing.rules import Need, rule
@@ -163,10 +164,12 @@ async def a_record_that_cannot_be_read_stops_no_other(trial: Trial) -> None:
     await storage.store_jobs(jobs)
     bad = sorted(jobs, key=lambda job: job.tracking_id)[2]
     await trial.aided(trial.subject.damage, trial.url, str(bad.tracking_id))
+    found, idle = await _shown(storage, bad), trial.queue()
 
     for turn, now in ((1, T0), (2, T0 + LEASE)):
         claimed = await trial.check.answers(
-            storage.claim_jobs(claim_of(queue, limit=10, now=now)), "an unreadable record is no error of the claim"
+            storage.claim_jobs(claim_of(idle, queue, limit=10, now=now)),
+            "an unreadable record is no error of the claim",
         )
         trial.check.counts(
             (job.tracking_id for job in claimed.jobs),
@@ -188,6 +191,15 @@ async def a_record_that_cannot_be_read_stops_no_other(trial: Trial) -> None:
                 "get_job shows what is left of an unreadable record or raises StorageRefusedError: it is there",
             )
     await _settle_unreadable(trial, claimed.unreadable[0])
+    trial.check.equal(await _shown(storage, bad), found, "claimed and settled, an unreadable record's bytes stay")
+
+
+async def _shown(storage: JobStorageProvider, job: JobRecord) -> Payload | None:
+    """Return what is shown of the command of *job*: None where the storage refuses to."""
+    with suppress(StorageRefusedError):
+        record = await storage.get_job(job.tracking_id)
+        return None if record is None else record.command
+    return None
 
 
 async def _settle_unreadable(trial: Trial, unreadable: Unreadable) -> None:

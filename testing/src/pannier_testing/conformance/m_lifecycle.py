@@ -17,7 +17,7 @@ from pannier_testing.forking import use_in_a_fork
 from pannier_testing.rules import Need, rule
 from pannier_testing.scenes import NOW, Scene, scene_names, scene_of
 from pannier_testing.stepper import folders_of
-from pannier_testing.trial import Trial, inspector_of, notifier_of, results_of
+from pannier_testing.trial import Trial, inspector_of, notifier_of, results_of, transactional
 from pannier_testing.watching import ALLOWED, LoopWatch
 
 
@@ -53,6 +53,8 @@ async def neither_opening_nor_looking_blocks_the_loop(trial: Trial) -> None:
     calls = looks(trial, storage, await trial.started(storage)) | {"read the clock": storage.read_clock}
     for name, call in calls.items():
         await check_not_blocking(trial, folders, name, partial(_same, call))
+    if trial.offers(Need.TRANSACTIONS):
+        await check_not_blocking(trial, folders, "store in a transaction", partial(_same, partial(_store_in, trial)))
     other = trial.create()
     for name in ("open", "close"):  # again and again: both are fine when it is done
         await check_not_blocking(trial, folders, name, partial(_same, getattr(other, name)))
@@ -77,6 +79,12 @@ def looks(trial: Trial, storage: JobStorageProvider, job: JobRecord) -> dict[str
 async def _listen(storage: JobStorageProvider, queue_id: str) -> None:
     async with notifier_of(storage).listen(frozenset({queue_id})):
         pass
+
+
+async def _store_in(trial: Trial) -> None:
+    storage = await trial.open()
+    async with trial.transaction() as transaction:
+        await transactional(storage).store_jobs_in(transaction, [trial.job()])
 
 
 async def _same(call: Call) -> Call:

@@ -424,6 +424,19 @@ class LimitsBeforeItLooks(Model):
         return chosen
 
 
+@on_model("R27")
+class LooksAtTheHeadOfTheLine(Model):
+    """Looks at no more than the first 1,500 jobs of the line."""
+
+    def choose(self, claim: Claim) -> list[JobRecord]:
+        """Apply a generous LIMIT before WHERE."""
+        chosen: list[JobRecord] = []
+        for demand in claim.demands:
+            line = sorted(self.unfinished(demand.queue_ids), key=self.turn)[:1_500]
+            chosen += [job for job in line if self.is_claimable(job, claim.now)][: demand.limit]
+        return chosen
+
+
 @on_reference("R27")
 class ClaimsAtMostEight(ReferenceProvider):
     """Gives at most 8 jobs an answer, and does not say that more are due."""

@@ -338,6 +338,32 @@ class SettlesFiveHundred(Model):
 
 
 @on_model("R45")
+class AnswersForTheLastChunk(Model):
+    """Renews by chunks of 500, and names the lost leases of the last of them."""
+
+    def renew(self, leases: Iterable[Lease], now: datetime, lease_for: timedelta) -> frozenset[Lease]:
+        """Assign, where it should add."""
+        every = list(leases)
+        lost: frozenset[Lease] = frozenset()
+        for begin in range(0, len(every), 500):
+            lost = super().renew(every[begin : begin + 500], now, lease_for)
+        return lost
+
+
+@on_model("R45")
+class SettlesByChunksAndAnswersForTheLast(Model):
+    """Settles by chunks of 500, and names the refused leases of the last of them."""
+
+    def settle(self, settlements: Iterable[Settlement], now: datetime) -> frozenset[Lease]:
+        """Assign, where it should add."""
+        every = list(settlements)
+        refused: frozenset[Lease] = frozenset()
+        for begin in range(0, len(every), 500):
+            refused = super().settle(every[begin : begin + 500], now)
+        return refused
+
+
+@on_model("R45")
 class RenewsNinetyNine(Model):
     """Renews the first 99 leases of a batch, and answers as if that were all."""
 

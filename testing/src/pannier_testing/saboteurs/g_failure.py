@@ -1,5 +1,6 @@
 """Storages and values that break a rule of section G."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from pannier_testing.reference.ledger import Ledger
 from pannier_testing.reference.model import Model
 from pannier_testing.saboteurs.making import on_ledger, on_model, on_sqlite, on_values
 from pannier_testing.saboteurs.relay import TransactionalRelay
-from pannier_testing.saboteurs.sqlite_aids import DAMAGEABLE
+from pannier_testing.saboteurs.sqlite_aids import DAMAGEABLE, file_of, written
 
 
 @on_model("R53")
@@ -199,6 +200,29 @@ class GivesUpTheBatchOfABadRecord(TransactionalRelay):
         """Drop the rest."""
         claimed = await super().claim_jobs(claim)
         return evolve(claimed, jobs=()) if claimed.unreadable else claimed
+
+
+@on_sqlite("R56", aids=DAMAGEABLE)
+class NamesTheFirstQueueForBadRecords(TransactionalRelay):
+    """Says of what it can't read that it was in the first queue that it was asked for."""
+
+    async def claim_jobs(self, claim: r.Claim) -> r.Claimed:
+        """Guess the queue."""
+        claimed = await super().claim_jobs(claim)
+        queue_id = claim.demands[0].queue_ids[0]
+        return evolve(claimed, unreadable=tuple(evolve(each, queue_id=queue_id) for each in claimed.unreadable))
+
+
+@on_sqlite("R56", aids=DAMAGEABLE)
+class MendsBadRecords(TransactionalRelay):
+    """Writes something readable over what it couldn't read, once it is settled, so that nobody can see what it was."""
+
+    async def settle_jobs(self, settlements: Sequence[r.Settlement], *, now: datetime) -> frozenset[r.Lease]:
+        """Settle, and mend."""
+        refused = await super().settle_jobs(settlements, now=now)
+        with written(file_of(self.url.text)) as connection:
+            connection.execute("UPDATE pannier_jobs SET command = 'null' WHERE NOT json_valid(command)")
+        return refused
 
 
 @on_sqlite("R56", aids=DAMAGEABLE)

@@ -11,8 +11,8 @@ from pannier.claims import Claim, Claimed
 from pannier.records import Cancellation, JobRecord, Lease
 from pannier.settlements import Settlement
 from pannier_testing.reference.provider import ReferenceProvider, Shelf
-from pannier_testing.saboteurs.making import on_memory, on_reference
-from pannier_testing.saboteurs.relay import Relay
+from pannier_testing.saboteurs.making import on_memory, on_reference, on_sqlite
+from pannier_testing.saboteurs.relay import Relay, TransactionalRelay
 
 
 @on_reference("R92")
@@ -35,6 +35,16 @@ class ComputesOnTheLoop(Relay):
         while time.perf_counter() < end:
             sum(range(1000))
         return await super().settle_jobs(settlements, now=now)
+
+
+@on_sqlite("R92")
+class StoresOnTheLoopOfTheCaller(TransactionalRelay):
+    """Waits for the database on the loop when it stores in a transaction of the caller's."""
+
+    async def store_jobs_in(self, transaction: object, jobs: Sequence[JobRecord]) -> list[UUID]:
+        """Hold the loop, then store."""
+        time.sleep(0.2)  # noqa: ASYNC251  # that is what it does wrong
+        return await super().store_jobs_in(transaction, jobs)
 
 
 @on_reference("R93")

@@ -4,12 +4,14 @@ import asyncio
 import os
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from uuid import UUID
 
 from pannier.claims import Claim, Claimed
 from pannier.inspection import Requeue
+from pannier.notices import Notice
 from pannier.purging import Purged, StaleJobs
 from pannier.records import Cancellation, JobRecord, Lease, Payload
 from pannier.settlements import Settlement
@@ -167,3 +169,17 @@ class OpensADescriptorNowAndThen(Relay):
         await super().close()
         while self._logs:
             os.close(self._logs.pop())
+
+
+@on_memory("R118")
+class KeepsWhoHasListened(Relay):
+    """Keeps the page of settings that it made for each listener, when that is gone, too."""
+
+    def __init__(self, inner: JobStorageProvider, url: StorageUrl) -> None:
+        super().__init__(inner, url)
+        self._known: list[bytes] = []
+
+    def listen(self, queue_ids: frozenset[str]) -> AbstractAsyncContextManager[AsyncIterator[Notice]]:
+        """Note who it is."""
+        self._known.append(bytes(4096))
+        return super().listen(queue_ids)
