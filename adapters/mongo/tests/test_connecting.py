@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pymongo
 import pytest
+from pymongo import ReadPreference
 from tests.servers import mongo
 from tests.servers.old_mongo import old_server
 
@@ -215,3 +216,22 @@ def test_a_cancelled_call_leaves_nothing_behind(
     assert runner.run(storage.settle_jobs(settlements, now=T0)) == frozenset()
     assert runner.run(storage.count_jobs(JobFilter())) == {(QUEUE, JobStatus.SUCCEEDED): 4}
     runner.run(storage.close())
+
+
+def test_closing_waits_for_no_server_that_is_gone(
+    runner: asyncio.Runner, plugins: Plugins, url: str, tmp_path: Path
+) -> None:
+    """close() tells the server that its sessions end, and does not look for it for as long as a call may take."""
+    with FaultProxy(f"{url}&directConnection=true", tmp_path) as proxy:
+        storage = opened(runner, plugins, f"{proxy.url}&timeout=60")
+    runner.run(asyncio.wait_for(until_gone(storage), 60))
+
+    runner.run(asyncio.wait_for(storage.close(), 20))
+
+
+async def until_gone(storage: "MongoStorage") -> None:
+    """Wait until the driver has noticed by itself; a call that fails would have it forget the sessions."""
+    assert storage._opened is not None
+    client = storage._opened.store.client
+    while client.topology_description.has_readable_server(ReadPreference.PRIMARY):  # noqa: ASYNC110  # it tells nobody
+        await asyncio.sleep(0.05)

@@ -39,6 +39,12 @@ T = TypeVar("T")
 SHARED: Final = 100
 """Calls with more jobs than this go alone: they gain nothing from company, and would make it wait."""
 
+GOODBYE_SECONDS: Final = 0.5
+"""
+How long close() looks for the server to end its sessions there. Where it is gone, nobody hears of it, and close() would
+wait for it for as long as a call may take; a server that is not told forgets them by itself.
+"""
+
 
 @frozen(eq=False)
 class _Open:
@@ -93,7 +99,7 @@ class MongoStorage:
         if opened is not None and opened.pid == os.getpid():  # else the connections are the parent's
             await opened.coalescer.close()
             await opened.notifier.close()
-            with pymongo.timeout(self._settings.timeout.total_seconds()):  # it says goodbye, though nobody may be there
+            with pymongo.timeout(min(GOODBYE_SECONDS, self._settings.timeout.total_seconds())):
                 await opened.store.client.close()
 
     async def read_clock(self) -> datetime | None:
