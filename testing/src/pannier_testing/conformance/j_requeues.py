@@ -10,6 +10,22 @@ from pannier_testing.trial import Trial, inspector_of
 
 
 @rule("R78", needs=frozenset({Need.INSPECT}))
+async def a_job_that_was_not_due_is_due_once_requeued(trial: Trial) -> None:
+    """A job that was cancelled long before its time is due as of its requeue, however early that is."""
+    storage = await trial.open()
+    job = trial.job(trial.queue(), execute_after=T0 + 1000 * MINUTE)
+    await storage.store_jobs([job])
+    await acts.cancelled(storage, job)
+    now = T0 + MINUTE
+    await inspector_of(storage).requeue_job(job.tracking_id, now=now, expire_on=None)
+    (again,) = await trial.read(storage, job)
+    seen = (again.execute_after, again.dequeue_after)
+    trial.check.equal(seen, (now, now), "when a job is due that was requeued before the time that it once had")
+    taken = await acts.claimed_ids(storage, job.queue_id, now=now)
+    trial.check.equal(taken, [job.tracking_id], "a job that was requeued before the time that it once had is claimed")
+
+
+@rule("R78", needs=frozenset({Need.INSPECT}))
 async def simultaneous_requeues_make_one(trial: Trial) -> None:
     """A job is requeued by two at the same time: one of them does it, the other finds it waiting already."""
     storage, second = await trial.open(), await trial.open()

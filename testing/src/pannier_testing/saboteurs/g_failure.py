@@ -313,6 +313,16 @@ class KeepsTheLapsesOfALateRetry(Model):
 
 
 @on_model("R59")
+class ForgivesLapsesAtARelease(Model):
+    """Takes a release for a proof that the job kills nobody, once it has lapsed more than once."""
+
+    def settled(self, job: JobRecord, outcome: r.Outcome, now: datetime) -> JobRecord:
+        """Begin to count anew."""
+        after = super().settled(job, outcome, now)
+        return evolve(after, lapses=0) if isinstance(outcome, r.Release) and job.lapses > 1 else after
+
+
+@on_model("R59")
 class BurnsAnAttemptPerRelease(Model):
     """Does not give the attempt of a released job back."""
 

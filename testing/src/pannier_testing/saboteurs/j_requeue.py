@@ -114,3 +114,16 @@ class PurgesOneQueueOfSeveral(Model):
         """Take one parameter."""
         first = None if stale.queue_ids is None else frozenset(sorted(stale.queue_ids)[:1])
         return super().purge(evolve(stale, queue_ids=first))
+
+
+@on_model("R78")
+class RequeuesForTheOldTime(Model):
+    """Lets a requeued job wait for the time that it once had, where that is to come."""
+
+    def requeue(self, tracking_id: UUID, now: datetime, expire_on: datetime | None) -> Requeue:
+        """Take the later of the two."""
+        job = self.jobs.get(tracking_id)
+        answer = super().requeue(tracking_id, now, expire_on)
+        if job is not None and answer is Requeue.REQUEUED and now < job.execute_after:
+            self.put(evolve(self.jobs[tracking_id], execute_after=job.execute_after, dequeue_after=job.execute_after))
+        return answer
