@@ -59,6 +59,31 @@ async def none_left(other: "Connection", application_name: str) -> None:
         await asyncio.sleep(0.01)
 
 
+def test_a_listener_that_is_cancelled_as_it_leaves_keeps_no_connection(
+    runner: asyncio.Runner, listener: "PostgresStorage", other: "Connection", schema: str
+) -> None:
+    """Its connection is closed at once, and not forgotten when the next listener opens one."""
+    there, leaves = asyncio.Event(), asyncio.Event()
+
+    async def listen() -> None:
+        async with listener.listen(HERE):
+            there.set()
+            await leaves.wait()
+
+    async def play() -> list[int]:
+        async with asyncio.timeout(20):
+            leaver = asyncio.create_task(listen())
+            await there.wait()
+            leaves.set()
+            await asyncio.sleep(0)  # it has begun to leave
+            leaver.cancel()
+            await asyncio.wait([leaver])
+            async with listener.listen(HERE):
+                return [await other.fetchval(f"SELECT count(*) {LISTENERS}", schema)]  # no input
+
+    assert runner.run(play()) == [1]
+
+
 def test_store_settle_and_cancel_are_announced_with_their_queue(
     runner: asyncio.Runner, storage: "PostgresStorage", listener: "PostgresStorage", ids: NewId
 ) -> None:

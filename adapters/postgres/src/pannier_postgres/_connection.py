@@ -71,11 +71,19 @@ async def connect(settings: Settings) -> Connection:
         raise
     except ValueError as error:  # its text may hold a part of the password
         raise asyncpg.exceptions.ClientConfigurationError(type(error).__name__) from None
+    try:
+        await _set_codecs(connection)
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
+
+
+async def _set_codecs(connection: Connection) -> None:
     await connection.set_type_codec(
         "timestamptz", schema="pg_catalog", format="tuple", encoder=_from_instant, decoder=_to_instant
     )
     await connection.set_type_codec("uuid", schema="pg_catalog", format="binary", encoder=_from_id, decoder=_to_id)
-    return connection
 
 
 async def disconnect(connection: Connection) -> None:

@@ -52,12 +52,16 @@ class Notifier:
                 await self.close()
 
     async def close(self) -> None:
-        """Stop listening."""
+        """Stop listening, also where this is cancelled. Whoever listens from now on has a connection of his own."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
-        await self._hang_up()
+        connection, self._connection = self._connection, None
+        try:
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
+        finally:
+            if connection is not None:
+                await disconnect(connection)
 
     async def _start(self) -> None:
         async with self._entering:
