@@ -69,12 +69,13 @@ def test_a_wrong_url_is_an_error_with_the_remedy_and_without_the_password(
 
 def test_what_the_url_says_is_not_overruled() -> None:
     """The adapter's defaults for the driver are those of whoever says nothing."""
-    url = "mongodb://localhost/app?appName=shop&serverSelectionTimeoutMS=100"
+    url = "mongodb://localhost/app?appName=shop&serverSelectionTimeoutMS=100&maxConnecting=3"
     options = connect(settings_of(StorageUrl(url))).options
 
     assert options.pool_options.appname == "shop"
     assert options.server_selection_timeout == 0.1
     assert options.pool_options.connect_timeout == 5
+    assert options.pool_options.max_connecting == 3
 
 
 @pytest.mark.parametrize(

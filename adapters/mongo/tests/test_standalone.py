@@ -15,8 +15,10 @@ from pannier.inspection import JobFilter
 from pannier.plugins import Plugins
 from pannier.records import JobStatus
 from pannier.settlements import Settlement, Succeeded
+from pannier.storage import JobStorageProvider
 from pannier.urls import StorageUrl
 from pannier_testing.builders import LEASE, QUEUE, T0, claim_of, new_job
+from pannier_testing.proxy import FaultProxy
 from pannier_testing.rules import Need
 from pannier_testing.runner import measure
 from pannier_testing.subject import Subject
@@ -82,6 +84,33 @@ def test_a_job_lives_its_whole_life_there(runner: asyncio.Runner, alone: "MongoS
     settlements = [Settlement(job.lease, Succeeded()) for job in (*first, *again)]
     assert runner.run(alone.settle_jobs(settlements, now=T0)) == {job.lease for job in first}
     assert runner.run(alone.count_jobs(JobFilter())) == {(QUEUE, JobStatus.SUCCEEDED): 2}
+
+
+def test_calls_whose_connections_are_cut_do_not_keep_each_other_from_the_server(
+    runner: asyncio.Runner, plugins: Plugins, standalone_mongo_server: "MongoServer", database: str,
+    ids: NewId, tmp_path: "Path",
+) -> None:  # fmt: skip
+    """Each is told so, or answered; all of them are long before the timeout."""
+    url = f"{standalone_mongo_server.url}/{database}?directConnection=true&timeout=30"
+
+    async def ten_calls(storage: JobStorageProvider) -> None:
+        calls = (storage.store_jobs([new_job(ids()), new_job(ids())]) for _ in range(10))
+        await asyncio.gather(*calls, return_exceptions=True)
+
+    async def play() -> None:
+        with FaultProxy(url, tmp_path) as proxy:
+            storage = plugins.create_storage(StorageUrl(proxy.url))
+            await storage.open()
+            async with asyncio.timeout(15):
+                for _ in range(3):
+                    calls = asyncio.create_task(ten_calls(storage))
+                    await asyncio.sleep(0)
+                    proxy.cut()
+                    await calls
+                    await ten_calls(storage)
+            await storage.close()
+
+    runner.run(play())
 
 
 def test_a_worker_there_looks_for_jobs(standalone_mongo_server: "MongoServer", database: str, tmp_path: "Path") -> None:

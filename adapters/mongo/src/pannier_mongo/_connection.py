@@ -47,6 +47,14 @@ _SNAPSHOT: Final = ReadConcern("snapshot")
 TRANSIENT: Final = "TransientTransactionError"
 """The driver's label of a transaction that was given up for another one."""
 
+CONNECTING: Final = 100
+"""
+How many connections may be made at a time: as many as the driver's pool holds.
+
+Its own limit is 2. Ten calls whose connections were all cut then found their standalone server not for ten seconds: a
+call that waits for its turn to connect is told that the pool is paused, and pauses it again for the others.
+"""
+
 
 @frozen
 class Store:
@@ -143,6 +151,7 @@ def connect(settings: Settings) -> Client:
         "appname": "pannier",
         "connecttimeoutms": milliseconds,
         "serverselectiontimeoutms": milliseconds,
+        "maxconnecting": CONNECTING,
     }
     # What is passed beside the URL wins over it.
     return AsyncMongoClient(settings.uri, **{name: value for name, value in ours.items() if name not in given})
