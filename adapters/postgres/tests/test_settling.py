@@ -86,10 +86,24 @@ def test_a_fence_that_all_have_in_common_is_held_against_each(
     runner.run(play())
 
 
+def test_leases_of_one_job_alone_are_told_apart(runner: asyncio.Runner, storage: "PostgresStorage", ids: NewId) -> None:
+    """A batch of a stale lease of a job and the one that stands, which have the job and the result in common."""
+
+    async def play() -> None:
+        await storage.store_jobs([new_job(ids())])
+        (stale,) = await _claim(storage, 1)
+        await storage.settle_jobs([Settlement(_lease(stale), Release())], now=T0)
+        (job,) = await _claim(storage, 1)
+        settlements = [Settlement(_lease(of), Succeeded(Payload(1))) for of in (stale, job)]
+        assert await storage.settle_jobs(settlements, now=T0) == {_lease(stale)}
+
+    runner.run(play())
+
+
 def test_only_columns_of_one_value_are_sent_as_one() -> None:
-    """One that is NULL in all rows is sent empty; one that is NULL in some is sent whole."""
-    rows = [(1, "json", "a", None, None), (1, "json", "b", None, "c")]
-    assert list(map(list, shared_columns_of(rows))) == [[1], ["json"], ["a", "b"], [], [None, "c"]]
+    """One that is NULL in all rows is sent empty; one that is NULL in some is sent whole, as is the first of all."""
+    rows = [(7, 1, "json", "a", None, None), (7, 1, "json", "b", None, "c")]
+    assert list(map(list, shared_columns_of(rows))) == [[7, 7], [1], ["json"], ["a", "b"], [], [None, "c"]]
 
 
 def _lease(job: JobRecord) -> Lease:
