@@ -238,6 +238,27 @@ async def refused_settlements_are_named_exactly(trial: Trial) -> None:
 
 
 @rule("R45")
+async def leases_of_one_job_alone_are_told_apart(trial: Trial) -> None:
+    """A batch of nothing but a stale lease and the one that stands, of one job, is answered as any other."""
+    storage = await trial.open()
+    outcomes: list[Outcome] = [Succeeded(), Succeeded(Payload({"n": 1})), failed(), retry(T0 + HOUR), Release()]
+    for outcome in outcomes:
+        async for how, old, new in stale_leases(trial, storage):
+            both = trial.rng.sample([old, new.lease], 2)
+            lost = await storage.renew_leases(both, now=T0 + LEASE, lease_for=LEASE)
+            trial.check.equal(lost, frozenset([old]), f"of two leases of one job ({how}) the stale one is lost")
+            refused = await storage.settle_jobs([Settlement(lease, outcome) for lease in both], now=T0 + LEASE)
+            trial.check.equal(refused, frozenset([old]), f"of two leases of one job ({how}) the stale one is refused")
+            (job,) = await trial.read(storage, new)
+            trial.check.true(
+                job.status is not JobStatus.RUNNING,
+                "and the other one settles it",
+                expected="settled",
+                seen=job.status.value,
+            )
+
+
+@rule("R45")
 async def a_large_batch_is_answered_to_its_last_lease(trial: Trial) -> None:
     """Of a large batch, past the usual limits of a statement, every lease is renewed and settled, or named."""
     storage, queue = await trial.open(), trial.queue()

@@ -364,6 +364,19 @@ class SettlesByChunksAndAnswersForTheLast(Model):
 
 
 @on_model("R45")
+class TakesLeasesOfOneJobForOne(Model):
+    """Sends once what a batch has in common, the job too: leases of one job alone are all refused."""
+
+    def settle(self, settlements: Iterable[Settlement], now: datetime) -> frozenset[Lease]:
+        """Find no second row of that job, and no row for it."""
+        every = list(settlements)
+        leases = [settlement.lease for settlement in every]
+        if len(leases) > 1 and len({lease.tracking_id for lease in leases}) == 1:
+            return frozenset(leases)
+        return super().settle(every, now)
+
+
+@on_model("R45")
 class RenewsNinetyNine(Model):
     """Renews the first 99 leases of a batch, and answers as if that were all."""
 
