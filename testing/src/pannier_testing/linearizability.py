@@ -95,7 +95,24 @@ def _is_explained(
 
 
 def _fingerprint(model: Model) -> int:
-    return hash(frozenset((j.tracking_id, j.status, j.fence, j.attempt, j.dequeue_after) for j in model.jobs.values()))
+    """Return what differs where anything differs that a call can change: else an order that fits is passed over."""
+    return hash(frozenset(map(_changeable, model.jobs.values())))
+
+
+def _changeable(job: JobRecord) -> tuple[object, ...]:
+    return (
+        job.tracking_id,
+        job.status,
+        job.fence,
+        job.attempt,
+        job.lapses,
+        job.execute_after,
+        job.dequeue_after,
+        job.worker_id,
+        job.errors,
+        job.finished_at,
+        repr((job.result, job.progress)),  # payloads may hold what can't be hashed
+    )
 
 
 def _overlapping(call: Call, calls: Sequence[Call]) -> frozenset[UUID]:
