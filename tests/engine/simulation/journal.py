@@ -83,6 +83,10 @@ class Run:
         """Whether a handler has held its process's loop since it was claimed."""
         return self.place.is_blocked or self.place.blocked_at >= self.grant.at
 
+    def kept_waiting(self, since: float) -> bool:
+        """Whether it was still under way then: no other run of its job starts in its process meanwhile (E13)."""
+        return self.ended is None or self.ended >= since
+
 
 @define
 class Journal:
@@ -202,6 +206,8 @@ class Journal:
                 self.violated(
                     "I4", f"#{run.number} starts while #{other.number} runs the same job in {other.place.name}"
                 )
+                if other.grant.ends + CLOCK_ERROR < self.universe.now:
+                    self.violated("E6", f"#{other.number} still runs, whose lease has ended")
 
     def _check_slot(self, run: Run) -> None:
         slots = run.place.slots.get(run.queue)
@@ -225,7 +231,7 @@ class Journal:
         if grant.lapses > 2:
             self.violated("E14", f"#{run.number} runs a job whose workers died {grant.lapses} times")
         is_held = grant.known_at is not None and now - grant.known_at > PROMPT
-        if grant.lapses and is_held and not (is_excused or run.was_blocked):
+        if grant.lapses and is_held and not (is_excused or run.was_blocked or self._had_to_wait(run)):
             self.violated("E14", f"#{run.number} was held ahead although its worker had died")
         if grant.ends <= now and not is_excused:
             self.violated("E6", f"#{run.number} starts after its lease has ended")
@@ -233,6 +239,16 @@ class Journal:
             self.violated("E5", f"#{run.number} starts although {run.place.name} is stopping")
         if now < self.ledger.due_at(grant.lease.tracking_id) - CLOCK_ERROR:
             self.violated("E15", f"#{run.number} starts before it is due")
+
+    def _had_to_wait(self, run: Run) -> bool:
+        """Whether an earlier run of the job, whose lease is long gone, was in the way when this one was claimed."""
+        grant = run.grant
+        return any(
+            other.place is run.place
+            and other.grant.lease.tracking_id == grant.lease.tracking_id
+            and other.kept_waiting(since=grant.at)
+            for other in self.runs
+        )
 
     def _check_lease_outlived(self, run: Run) -> None:
         assert run.ended is not None

@@ -7,12 +7,13 @@ import pytest
 from tests.engine.simulation.mutants import MUTANTS, Mutant
 from tests.engine.simulation.run import run
 
-SEEDS = 1_000
+SEEDS = 1_500
+"""A thousand find them all on Python 3.12. On 3.11 a process that never ends itself is found by seed 1,096."""
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: f"{mutant.rule} {mutant.fault}")
 def test_a_wrong_engine_is_found(mutant: Mutant) -> None:
-    """By the very rule that it breaks, within a thousand seeds, each of which the right engine survives."""
+    """By the very rule that it breaks, by a seed that the right engine survives."""
     with mutant.planted():
         violations = chain.from_iterable(run(seed).violations for seed in range(1, SEEDS + 1))
         assert any(violation.startswith(f"{mutant.rule}: ") for violation in violations)
