@@ -10,7 +10,7 @@ from pathlib import Path
 from pannier.purging import StaleJobs
 from pannier.records import JobRecord, JobStatus, Json, Payload
 from pannier.settlements import Settlement, Succeeded
-from pannier.storage import JobNotifier, JobStorageProvider
+from pannier.storage import JobNotifier, JobStorageProvider, add_ons
 from pannier_testing.builders import LEASE, QUEUE, SECOND, T0, claim_of, new_id, new_job
 from pannier_testing.resources import Held
 
@@ -50,7 +50,7 @@ async def _live_through(storage: JobStorageProvider, rng: random.Random, *, numb
         taken += (await storage.claim_jobs(claim_of(limit=BATCH - len(taken), now=now))).jobs
     await storage.renew_leases([job.lease for job in taken], now=now, lease_for=LEASE)
     await storage.settle_jobs([Settlement(job.lease, Succeeded(Payload("done"))) for job in taken], now=now)
-    if isinstance(storage, JobNotifier):
+    if isinstance(storage, JobNotifier) and "notify" in add_ons(storage):
         async with storage.listen(frozenset({QUEUE})):  # who has listened is gone: nothing is kept for it
             pass
     await storage.purge_stale_jobs(StaleJobs(now=now, keep={JobStatus.SUCCEEDED: timedelta(0)}, limit=BATCH))

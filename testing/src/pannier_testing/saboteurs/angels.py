@@ -5,13 +5,14 @@ import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, NoReturn
 from uuid import UUID
 
 from attrs import evolve
 
 from pannier.checks import require
 from pannier.claims import Claim, Claimed, Demand
+from pannier.errors import NotSupportedError
 from pannier.inspection import JobFilter, JobPage, Requeue
 from pannier.instants import round_down, round_up, utc
 from pannier.purging import Purged, StaleJobs
@@ -57,6 +58,10 @@ class PushesNothing(Relay):
     def capabilities(self) -> Capabilities:
         """Leave notices out."""
         return evolve(super().capabilities, withheld=frozenset({"notify"}))
+
+    def listen(self, queue_ids: frozenset[str]) -> NoReturn:
+        """Refuse whoever asks all the same."""
+        raise NotSupportedError("this server has no notices")
 
 
 @on_memory(ANGEL)
