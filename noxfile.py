@@ -49,7 +49,7 @@ VERDICTS = dict.fromkeys(STORAGES, "conformant 1.0 distributed + inspect, notify
     "memory": "conformant 1.0 core + inspect, notify, results",
     "mongo-standalone": "conformant 1.0 distributed + inspect, results",  # it withholds what it can't do
 }
-TORTURED = ("sqlite", "postgres")  # the stand-in of MongoDB comes to a stand now and then: see RELIABILITY.md
+TORTURED = ("sqlite", "postgres", "mongo")
 AIDED = ("sqlite", "postgres", "mongo")  # whose own tests have the test aids that these rules need
 AIDED_RULES = ("R56", "R76", "R115", "R116")
 
@@ -177,7 +177,7 @@ def fuzz(session: nox.Session) -> None:
 @nox.session
 def torture(session: nox.Session) -> None:
     """
-    Kill real workers on SQLite and PostgreSQL, and lose nothing; see the rig find what is planted.
+    Kill real workers on every durable storage, and lose nothing; see the rig find what is planted.
 
     `nox -s torture -- sqlite --kills 1000 --jobs 40000 --record reliability` tortures one of them as the options say.
     """
