@@ -1,18 +1,16 @@
 """Settling many jobs at once by one statement, which is sent once what they have in common."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from datetime import timedelta
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 import pytest
 
-from pannier.claims import Claim, Demand
-from pannier.records import JobRecord, JobStatus, Lease, Payload
+from pannier.records import JobStatus, Payload
 from pannier.settlements import Release, Settlement, Succeeded
 from pannier_postgres._rows import shared_columns_of
-from pannier_testing.builders import QUEUE, SECOND, T0, new_job
+from pannier_testing.builders import T0, claim_of, new_job
 
 if TYPE_CHECKING:
     from pannier_postgres.provider import PostgresStorage
@@ -32,17 +30,6 @@ RESULTS: dict[str, Callable[[int], Payload | None]] = {
 }
 
 
-async def _claim(storage: "PostgresStorage", limit: int) -> Sequence[JobRecord]:
-    claim = Claim(
-        demands=(Demand((QUEUE,), limit),),
-        worker_id="worker",
-        now=T0,
-        lease_for=30 * SECOND,
-        look_ahead=timedelta(0),
-    )
-    return (await storage.claim_jobs(claim)).jobs
-
-
 @pytest.mark.parametrize("given", RESULTS)
 def test_jobs_that_succeed_together_keep_their_results(
     runner: asyncio.Runner, storage: "PostgresStorage", ids: NewId, given: str
@@ -52,12 +39,12 @@ def test_jobs_that_succeed_together_keep_their_results(
 
     async def play() -> None:
         await storage.store_jobs([new_job(ids()) for _ in range(COUNT)])
-        again = await _claim(storage, COUNT // 3)
-        await storage.settle_jobs([Settlement(_lease(job), Release()) for job in again], now=T0)
-        jobs = await _claim(storage, COUNT)
+        again = (await storage.claim_jobs(claim_of(limit=COUNT // 3))).jobs
+        await storage.settle_jobs([Settlement(job.lease, Release()) for job in again], now=T0)
+        jobs = (await storage.claim_jobs(claim_of(limit=COUNT))).jobs
         assert {job.fence for job in jobs} == {1, 2}
         settlements = [
-            Settlement(_lease(job), Succeeded(result_of(number)))
+            Settlement(job.lease, Succeeded(result_of(number)))
             for number, job in enumerate(sorted(jobs, key=lambda job: job.tracking_id))
         ]
         assert await storage.settle_jobs(settlements, now=T0) == frozenset()
@@ -77,11 +64,11 @@ def test_a_fence_that_all_have_in_common_is_held_against_each(
 
     async def play() -> None:
         await storage.store_jobs([new_job(ids()) for _ in range(COUNT)])
-        first = await _claim(storage, COUNT)
-        await storage.settle_jobs([Settlement(_lease(job), Release()) for job in first[:stale]], now=T0)
-        await _claim(storage, COUNT)
-        settlements = [Settlement(_lease(job), Succeeded(Payload(1))) for job in first]
-        assert await storage.settle_jobs(settlements, now=T0) == {_lease(job) for job in first[:stale]}
+        first = (await storage.claim_jobs(claim_of(limit=COUNT))).jobs
+        await storage.settle_jobs([Settlement(job.lease, Release()) for job in first[:stale]], now=T0)
+        await storage.claim_jobs(claim_of(limit=COUNT))
+        settlements = [Settlement(job.lease, Succeeded(Payload(1))) for job in first]
+        assert await storage.settle_jobs(settlements, now=T0) == {job.lease for job in first[:stale]}
 
     runner.run(play())
 
@@ -91,11 +78,11 @@ def test_leases_of_one_job_alone_are_told_apart(runner: asyncio.Runner, storage:
 
     async def play() -> None:
         await storage.store_jobs([new_job(ids())])
-        (stale,) = await _claim(storage, 1)
-        await storage.settle_jobs([Settlement(_lease(stale), Release())], now=T0)
-        (job,) = await _claim(storage, 1)
-        settlements = [Settlement(_lease(of), Succeeded(Payload(1))) for of in (stale, job)]
-        assert await storage.settle_jobs(settlements, now=T0) == {_lease(stale)}
+        (stale,) = (await storage.claim_jobs(claim_of(limit=1))).jobs
+        await storage.settle_jobs([Settlement(stale.lease, Release())], now=T0)
+        (job,) = (await storage.claim_jobs(claim_of(limit=1))).jobs
+        settlements = [Settlement(of.lease, Succeeded(Payload(1))) for of in (stale, job)]
+        assert await storage.settle_jobs(settlements, now=T0) == {stale.lease}
 
     runner.run(play())
 
@@ -104,7 +91,3 @@ def test_only_columns_of_one_value_are_sent_as_one() -> None:
     """One that is NULL in all rows is sent empty; one that is NULL in some is sent whole, as is the first of all."""
     rows = [(7, 1, "json", "a", None, None), (7, 1, "json", "b", None, "c")]
     assert list(map(list, shared_columns_of(rows))) == [[7, 7], [1], ["json"], ["a", "b"], [], [None, "c"]]
-
-
-def _lease(job: JobRecord) -> Lease:
-    return Lease(job.tracking_id, job.fence)

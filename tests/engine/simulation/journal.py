@@ -83,9 +83,9 @@ class Run:
         """Whether a handler has held its process's loop since it was claimed."""
         return self.place.is_blocked or self.place.blocked_at >= self.grant.at
 
-    def kept_waiting(self, since: float) -> bool:
+    def lasted_until(self, at: float) -> bool:
         """Whether it was still under way then: no other run of its job starts in its process meanwhile (E13)."""
-        return self.ended is None or self.ended >= since
+        return self.ended is None or self.ended >= at
 
 
 @define
@@ -246,7 +246,7 @@ class Journal:
         return any(
             other.place is run.place
             and other.grant.lease.tracking_id == grant.lease.tracking_id
-            and other.kept_waiting(since=grant.at)
+            and other.lasted_until(grant.at)
             for other in self.runs
         )
 
